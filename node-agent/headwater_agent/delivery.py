@@ -1,0 +1,308 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What is owed to each tenant, until it is stored there or declared lost.
+
+Why: the ring must be read at the kernel's pace, NATS stores at its own. Between the two stands one
+queue per tenant, all of them bounded together in bytes. A batch leaves it acknowledged; or, when
+the bound is reached or the stream stays full, as part of a gap record that says so.
+`service.Agent` offers batches here; next comes `publish.PublishWindow`.
+Promises: G2 (every number ends as delivered or declared), G3 (a batch is offered again under the
+same message id until its fate is known), G6 (a full stream holds up its own tenant only).
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from enum import Enum
+from typing import Protocol
+
+from headwater_agent.batch import Batch
+from headwater_agent.settings import DeliverySettings
+
+
+class Fate(Enum):
+    """What became of one offer of a batch."""
+
+    STORED = "stored"  # acknowledged, now or as a duplicate of an earlier offer
+    REFUSED = "refused"  # the server said no: it is certainly not stored
+    UNKNOWN = "unknown"  # no answer: it may be stored, so only the same id may be offered again
+
+
+@dataclass(frozen=True, slots=True)
+class GivenUp:
+    """A run of captured records that will not be delivered and has yet to be declared."""
+
+    first: int
+    """First captured record, numbered as in Hw-Seq."""
+
+    last: int
+    """Last captured record."""
+
+
+class Declare(Protocol):
+    """Make the gap batch for records `first` to `last` of a tenant."""
+
+    def __call__(self, tenant: str, first: int, last: int) -> Batch: ...
+
+
+class Send(Protocol):
+    """Offer a batch to the server; wait for room in the window, not for the answer."""
+
+    async def __call__(self, batch: Batch, answered: Callable[[Fate, str], None]) -> None: ...
+
+
+@dataclass(slots=True)
+class TenantDelivery:
+    """Counts of one tenant, in captured records unless said otherwise. Monotonic but `owed*`."""
+
+    delivered: int = 0
+    """Stored in the tenant's stream."""
+
+    declared: int = 0
+    """Stored there as part of gap records."""
+
+    owed: int = 0
+    """Neither yet."""
+
+    owed_bytes: int = 0
+    """Size of the compressed batches that wait, in flight or not."""
+
+    given_up: int = 0
+    """Turned into gaps here, because the queue's bound was reached or the stream stayed full."""
+
+    messages: int = 0
+    """Batches stored, of any class."""
+
+    offers_failed: int = 0
+    """Offers that were refused or not answered."""
+
+    last_error: str = ""
+    """The server's words for the last of them."""
+
+
+@dataclass(slots=True)
+class _Queue:
+    """One tenant's batches in order of their numbers."""
+
+    tenant: str
+    waiting: deque[Batch | GivenUp] = field(default_factory=deque)
+    in_flight: dict[int, Batch] = field(default_factory=dict)
+    returned: list[Batch] = field(default_factory=list)
+    attempted: set[str] = field(default_factory=set)
+    retry_at: float = 0.0
+    backoff_s: float = 0.0
+    refused: bool = False
+    counts: TenantDelivery = field(default_factory=TenantDelivery)
+
+
+def _records(item: Batch | GivenUp) -> int:
+    """Captured records that `item` answers for; machine documents answer for none."""
+    return item.last - item.first + 1 if item.last > 0 else 0
+
+
+def _message_id(batch: Batch) -> str:
+    return batch.headers["Nats-Msg-Id"]
+
+
+class DeliveryQueue:
+    """Owed batches of all tenants, bounded together.
+
+    All methods belong to the event loop's thread.
+    """
+
+    def __init__(
+        self,
+        *,
+        send: Send,
+        declare: Declare,
+        settings: DeliverySettings,
+        clock: Callable[[], float],
+    ) -> None:
+        """Args: clock: monotonic seconds."""
+        self._send = send
+        self._declare = declare
+        self._settings = settings
+        self._clock = clock
+        self._queues: dict[str, _Queue] = {}
+        self._bytes = 0
+        self._changed = asyncio.Event()
+        self._final = False
+
+    def offer(self, batches: Iterable[Batch]) -> None:
+        """Take batches over; beyond the bound, take over only the duty to declare them."""
+        for batch in batches:
+            queue = self._queue(batch.tenant)
+            queue.counts.owed += _records(batch)
+            full = self._bytes + len(batch.payload) > self._settings.queue_bytes
+            if full and batch.klass == "graph":
+                self._give_up(queue, batch)
+                continue
+            queue.waiting.append(batch)
+            self._hold(queue, len(batch.payload))
+        self._changed.set()
+
+    def statistics(self) -> dict[str, TenantDelivery]:
+        """Return the counts by tenant: live objects, not to be changed."""
+        return {queue.tenant: queue.counts for queue in self._queues.values()}
+
+    def owes(self) -> bool:
+        """Whether anything is neither stored nor declared."""
+        return any(
+            queue.waiting or queue.in_flight or queue.returned for queue in self._queues.values()
+        )
+
+    async def run(self) -> None:
+        """Offer what is owed, for ever; cancel it to stop."""
+        while True:
+            self._changed.clear()
+            offered = False
+            for queue in list(self._queues.values()):
+                offered = await self._offer_next(queue) or offered
+            if not offered:
+                await self._wait()
+
+    async def drain(self) -> list[Batch]:
+        """Deliver what is owed, then declare what cannot be, within the settings' two time limits.
+
+        Returns:
+            Batches that the server never answered for: spool them, they may or may not be stored.
+        """
+        if not await self._settled(self._settings.drain_timeout_s):
+            self._final = True
+            for queue in self._queues.values():
+                self._give_up_unsent(queue)
+            self._changed.set()
+            await self._settled(self._settings.declare_timeout_s)
+        return self._leftover()
+
+    # -- one tenant ------------------------------------------------------------------------------
+
+    def _queue(self, tenant: str) -> _Queue:
+        queue = self._queues.get(tenant)
+        if queue is None:
+            queue = self._queues[tenant] = _Queue(tenant)
+        return queue
+
+    def _hold(self, queue: _Queue, size: int) -> None:
+        self._bytes += size
+        queue.counts.owed_bytes += size
+
+    async def _offer_next(self, queue: _Queue) -> bool:
+        """Offer the tenant's next batch, if its turn has come; tell whether it had."""
+        if queue.returned:
+            # Offer again only once every answer is in, so the old order is kept.
+            if queue.in_flight:
+                return False
+            queue.returned.sort(key=lambda batch: batch.first)
+            queue.waiting.extendleft(reversed(queue.returned))
+            queue.returned.clear()
+        if not queue.waiting or self._clock() < queue.retry_at:
+            return False
+        if queue.backoff_s and queue.in_flight:
+            return False  # after a failure one batch at a time, until one is stored
+        item = queue.waiting.popleft()
+        if isinstance(item, GivenUp):
+            item = self._declare(queue.tenant, item.first, item.last)
+            self._hold(queue, len(item.payload))
+        batch = item
+        queue.in_flight[id(batch)] = batch
+        queue.attempted.add(_message_id(batch))
+        await self._send(batch, lambda fate, error: self._answered(queue, batch, fate, error))
+        return True
+
+    def _answered(self, queue: _Queue, batch: Batch, fate: Fate, error: str) -> None:
+        del queue.in_flight[id(batch)]
+        self._changed.set()
+        if fate is Fate.STORED:
+            self._stored(queue, batch)
+            return
+        queue.counts.offers_failed += 1
+        queue.counts.last_error = error
+        queue.backoff_s = min(
+            max(queue.backoff_s * 2, self._settings.retry_interval_s),
+            self._settings.retry_interval_max_s,
+        )
+        queue.retry_at = self._clock() + queue.backoff_s
+        queue.refused = fate is Fate.REFUSED
+        if fate is Fate.REFUSED:
+            queue.attempted.discard(_message_id(batch))
+            if self._final and batch.klass == "graph":
+                self._hold(queue, -len(batch.payload))
+                self._give_up(queue, batch)
+                return
+        queue.returned.append(batch)
+
+    def _stored(self, queue: _Queue, batch: Batch) -> None:
+        counts = queue.counts
+        count = _records(batch)
+        counts.messages += 1
+        counts.owed -= count
+        if batch.klass == "gap":
+            counts.declared += count
+        elif batch.klass == "graph":
+            counts.delivered += count
+        self._hold(queue, -len(batch.payload))
+        queue.attempted.discard(_message_id(batch))
+        queue.backoff_s = 0.0
+        queue.retry_at = 0.0
+        queue.refused = False
+
+    def _give_up(self, queue: _Queue, batch: Batch) -> None:
+        """Replace a batch that is certainly not stored by the duty to declare it."""
+        queue.counts.given_up += _records(batch)
+        last = queue.waiting[-1] if queue.waiting else None
+        if isinstance(last, GivenUp) and last.last + 1 == batch.first:
+            queue.waiting[-1] = GivenUp(last.first, batch.last)
+            return
+        queue.waiting.append(GivenUp(batch.first, batch.last))
+
+    def _give_up_unsent(self, queue: _Queue) -> None:
+        """Give up every graph batch whose fate is certain: never offered, or refused."""
+        waiting = [*queue.returned, *queue.waiting]
+        waiting.sort(key=lambda item: item.first)
+        queue.returned.clear()
+        queue.waiting.clear()
+        queue.retry_at = 0.0
+        for item in waiting:
+            certain = isinstance(item, Batch) and _message_id(item) not in queue.attempted
+            if isinstance(item, Batch) and item.klass == "graph" and certain:
+                self._hold(queue, -len(item.payload))
+                self._give_up(queue, item)
+            else:
+                queue.waiting.append(item)
+
+    # -- all tenants -----------------------------------------------------------------------------
+
+    async def _wait(self) -> None:
+        """Sleep until an answer or an offer comes, or the next retry is due."""
+        now = self._clock()
+        due = [queue.retry_at for queue in self._queues.values() if queue.retry_at > now]
+        pause = max(min(due) - now, 0.005) if due else None
+        try:
+            await asyncio.wait_for(self._changed.wait(), pause)
+        except TimeoutError:
+            return
+
+    async def _settled(self, timeout_s: float) -> bool:
+        """Wait until nothing is owed; stop early when only refusals are left."""
+        until = self._clock() + timeout_s
+        while self.owes():
+            owing = [q for q in self._queues.values() if q.waiting or q.in_flight or q.returned]
+            hopeless = all(q.refused and not q.in_flight for q in owing)
+            if self._clock() >= until or (hopeless and not self._final):
+                return False
+            await asyncio.sleep(0.02)
+        return True
+
+    def _leftover(self) -> list[Batch]:
+        left: list[Batch] = []
+        for queue in self._queues.values():
+            left.extend(queue.in_flight.values())
+            left.extend(queue.returned)
+            for item in queue.waiting:
+                left.append(
+                    self._declare(queue.tenant, item.first, item.last)
+                    if isinstance(item, GivenUp)
+                    else item
+                )
+        return left

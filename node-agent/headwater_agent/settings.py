@@ -1,0 +1,84 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Every number the agent can be tuned by, with its unit, its default and the reason of the default.
+
+Why: a figure buried in a loop cannot be reviewed, documented or tested. Whoever starts an agent
+(`headwater trace`, `headwater serve`, a test) builds one of these and passes it on; nothing below
+reads the environment. Next: `service.Agent` hands each part its own section.
+Promise: the bounds here are what G2 (declared, never silent) and G8 (a stated bound) are kept with.
+"""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True, slots=True)
+class RingSettings:
+    """How the ring buffer between the kernel and the agent is sized and read."""
+
+    size_bytes: int = 16 * 1024 * 1024
+    """Size of the ring, a power of two. 16 MiB hold 209,000 flow records: four seconds of a busy
+    build while the agent is not scheduled, at a cost in kernel memory that every node has."""
+
+    poll_timeout_s: float = 0.1
+    """Longest wait for a wake-up. It bounds how late a stop request or a flush is noticed; an idle
+    agent wakes ten times a second, which costs less than a thousandth of a core."""
+
+    busy_wait_s: float = 2.0
+    """How long a record that a program has reserved but not yet submitted may hold up the exact
+    count. Programs cannot sleep, so only a stolen CPU makes this long; when it passes, the count
+    goes on and the missing numbers are declared."""
+
+
+@dataclass(frozen=True, slots=True)
+class BatchSettings:
+    """When captured records become a message."""
+
+    flush_interval_s: float = 0.2
+    """Longest time a captured record waits for company. Auditors see an event within half a
+    second; shorter makes batches of a quiet tenant small and therefore dear."""
+
+    gap_interval_s: float = 1.0
+    """How often the kernel's counters are compared with what arrived. A loss is declared at most
+    this much (and one flush) after it happened."""
+
+
+@dataclass(frozen=True, slots=True)
+class DeliverySettings:
+    """What is kept while NATS is slow, full or away."""
+
+    window_bytes: int = 4 * 1024 * 1024
+    """Sent and not yet acknowledged. Larger windows make 64 KB messages slower, not faster."""
+
+    queue_bytes: int = 24 * 1024 * 1024
+    """Compressed batches held in memory for all tenants while NATS is away: about half a million
+    records. With the window and the interpreter this keeps the agent within its 120 MB. Beyond it
+    batches are given up, oldest kept, and declared with reason "stream"."""
+
+    retry_interval_s: float = 0.25
+    """Pause before a refused or unanswered batch is offered again; doubles up to the next field."""
+
+    retry_interval_max_s: float = 5.0
+    """Longest pause between two offers: how late an auditor's freed space is noticed."""
+
+    drain_timeout_s: float = 30.0
+    """How long a stopping agent tries to deliver what it owes before it declares the rest."""
+
+    declare_timeout_s: float = 10.0
+    """How long it then tries to deliver the declarations themselves."""
+
+
+@dataclass(frozen=True, slots=True)
+class AgentSettings:
+    """The whole of one agent's settings."""
+
+    ring: RingSettings = field(default_factory=RingSettings)
+    """Between kernel and agent."""
+
+    batch: BatchSettings = field(default_factory=BatchSettings)
+    """Between decoding and delivery."""
+
+    delivery: DeliverySettings = field(default_factory=DeliverySettings)
+    """Between the agent and NATS."""
+
+    settle_s: float = 0.1
+    """Pause between the end of the work and the final count: the kernel frees tasks and inodes a
+    little after the exit that the parent sees, and their last records belong to the story."""
