@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Tenants' NATS accounts: keys, JWTs and streams."""
