@@ -9,6 +9,7 @@ Requests: {"verb": "bind", "cgroup": id, "namespace": …, "name": …, "labels"
 """
 
 import asyncio
+import contextlib
 import json
 import os
 import socket
@@ -66,10 +67,8 @@ class ControlServer:
         except ValueError as error:  # longer than the limit, or not JSON
             reply = {"ok": False, "message": f"bad request: {error}"}
         writer.write(json.dumps(reply).encode() + b"\n")
-        try:
+        with contextlib.suppress(ConnectionError):  # the asker has gone; there is nobody to tell
             await writer.drain()
-        except ConnectionError:  # the asker has gone; there is nobody to tell
-            pass
         writer.close()
 
     async def _reply(self, line: bytes) -> dict[str, Any]:

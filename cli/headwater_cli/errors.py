@@ -41,7 +41,7 @@ class Failure(click.ClickException):
     ) -> None:
         super().__init__(message)
         self.remedy = remedy
-        self.exit_code = int(status)
+        self.exit_code = int(status)  # type: ignore[misc]  # click reads the instance
 
     def show(self, file: object = None) -> None:
         """Print the message and the remedy on stderr."""

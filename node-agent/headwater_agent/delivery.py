@@ -11,10 +11,9 @@ same message id until its fate is known), G6 (a full stream holds up its own ten
 
 import asyncio
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
-from typing import Protocol
 
 from headwater_agent.batch import Batch
 from headwater_agent.settings import DeliverySettings
@@ -39,16 +38,15 @@ class GivenUp:
     """Last captured record."""
 
 
-class Declare(Protocol):
-    """Make the gap batch for records `first` to `last` of a tenant."""
-
-    def __call__(self, tenant: str, first: int, last: int) -> Batch: ...
+Declare = Callable[[str, int, int], Batch]
+"""Makes the gap batch for the records `first` to `last` of a tenant."""
 
 
-class Send(Protocol):
-    """Offer a batch to the server; wait for room in the window, not for the answer."""
+Answered = Callable[[Fate, str], None]
+"""Takes what became of an offer, and the server's words where it failed."""
 
-    async def __call__(self, batch: Batch, answered: Callable[[Fate, str], None]) -> None: ...
+Send = Callable[[Batch, Answered], Awaitable[None]]
+"""Offers a batch to the server; waits for room in the window, not for the answer."""
 
 
 @dataclass(slots=True)

@@ -19,7 +19,7 @@ from headwater_agent.batch import Batch
 FILE_NAME = "owed.jsonl"
 
 
-class CorruptSpool(ValueError):
+class CorruptSpoolError(ValueError):
     """The spool cannot be read back."""
 
 
@@ -55,7 +55,7 @@ def read_owed(directory: Path) -> list[Batch]:
     """Return the batches an earlier agent left in `directory`; the spool stays until replaced.
 
     Raises:
-        CorruptSpool: a line of it is not what `write_owed` writes.
+        CorruptSpoolError: a line of it is not what `write_owed` writes.
     """
     path = directory / FILE_NAME
     try:
@@ -63,7 +63,7 @@ def read_owed(directory: Path) -> list[Batch]:
     except FileNotFoundError:
         return []
     except UnicodeDecodeError as error:
-        raise CorruptSpool(_complaint(path, 1, error)) from error
+        raise CorruptSpoolError(_complaint(path, 1, error)) from error
     batches: list[Batch] = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
@@ -79,7 +79,7 @@ def read_owed(directory: Path) -> list[Batch]:
                 )
             )
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
-            raise CorruptSpool(_complaint(path, number, error)) from error
+            raise CorruptSpoolError(_complaint(path, number, error)) from error
     return batches
 
 
