@@ -117,6 +117,7 @@ class VertexType(IntEnum):
     prov: Prov
 
     def __new__(cls, code: int, prov: Prov) -> Self:
+        """Make the code the value; ``__init__`` takes the rest of the row."""
         member = int.__new__(cls, code)
         member._value_ = code
         return member
@@ -279,6 +280,7 @@ class Relation(IntEnum):
         senders: frozenset[VertexType],
         receivers: frozenset[VertexType],
     ) -> Self:
+        """Make the code the value; ``__init__`` takes the rest of the row."""
         member = int.__new__(cls, code)
         member._value_ = code
         return member

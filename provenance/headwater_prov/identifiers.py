@@ -1,0 +1,170 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Names of vertices, relations and gaps that two tenants can never compare.
+
+Why: a file that two tenants share must not have one id, or they could correlate what they see
+(G5). So every id is a BLAKE2b under the *tenant's* key, over what makes the object unique: machine,
+boot, load of the kernel programs, and the serial that the kernel gave. All fields have a fixed
+width, so two different objects never hash the same bytes.
+
+Who calls it: the agent when it renders a batch; :mod:`headwater_prov.document` takes names apart
+again. The layouts below are part of the record format: changing one changes every id, and the test
+vectors say so.
+"""
+
+from __future__ import annotations
+
+from base64 import b32encode, urlsafe_b64encode
+from hashlib import blake2b
+from typing import Final
+
+KEY_BYTES: Final = 32
+MACHINE_ID_BYTES: Final = 16
+BOOT_ID_BYTES: Final = 16
+LOAD_ID_BYTES: Final = 8
+
+_DIGEST_BYTES = 16
+_NODE_TOKEN_BYTES = 10
+_SERIAL_MAX = 2**64 - 1
+
+
+class ObjectIds:
+    """Object ids of one tenant on one load of the kernel programs.
+
+    Hashes the fields that stay the same once; an agent makes an id per captured object.
+
+    :param key: the tenant's key, 32 bytes.
+    :param machine_id: ``/etc/machine-id``, 16 bytes.
+    :param boot_id: the kernel's random boot id, 16 bytes.
+    :param load_id: random, 8 bytes, new at every load: the kernel's serials start again then.
+    :raises ValueError: if a field has another length.
+    """
+
+    def __init__(self, key: bytes, machine_id: bytes, boot_id: bytes, load_id: bytes) -> None:
+        _check_length("machine id", machine_id, MACHINE_ID_BYTES)
+        _check_length("boot id", boot_id, BOOT_ID_BYTES)
+        _check_length("load id", load_id, LOAD_ID_BYTES)
+        self._common = _hash(key, b"hw-object")
+        self._common.update(machine_id + boot_id + load_id)
+
+    def __call__(self, serial: int) -> str:
+        """The id of the object with this serial (1 .. 2**64 - 1): 22 characters.
+
+        :raises ValueError: if the serial is 0 (no object) or does not fit 64 bits.
+        """
+        if not 0 < serial <= _SERIAL_MAX:
+            raise ValueError(f"object serial {serial}: must be 1 .. 2**64 - 1; 0 means no object")
+        digest = self._common.copy()
+        digest.update(serial.to_bytes(8, "big"))
+        return _text(digest.digest())
+
+
+def object_id(key: bytes, machine_id: bytes, boot_id: bytes, load_id: bytes, serial: int) -> str:
+    """The id of one kernel object for one tenant; see :class:`ObjectIds`."""
+    return ObjectIds(key, machine_id, boot_id, load_id)(serial)
+
+
+def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
+    """The id of a path vertex: the same path on the same machine is the same vertex.
+
+    :param path: the path as the kernel has it, before any escaping.
+    :raises ValueError: if the key or the machine id has the wrong length.
+    """
+    _check_length("machine id", machine_id, MACHINE_ID_BYTES)
+    digest = _hash(key, b"hw-path")
+    digest.update(machine_id + path)
+    return _text(digest.digest())
+
+
+def argv_id(key: bytes, memory: str, index: int) -> str:
+    """The id of the vertex of one argument of one program.
+
+    :param memory: vertex id ``<object>.<version>`` of the process memory that received it.
+    :param index: which argument, from 0.
+    :raises ValueError: if the key has the wrong length or the index does not fit 32 bits.
+    """
+    if not 0 <= index < 2**32:
+        raise ValueError(f"argument index {index}: must be 0 .. 2**32 - 1")
+    digest = _hash(key, b"hw-argv")
+    digest.update(index.to_bytes(4, "big") + memory.encode())
+    return _text(digest.digest())
+
+
+def node_token(machine_id: bytes) -> str:
+    """The node's name in subjects and relation keys: 16 characters of ``a-z2-7``.
+
+    :raises ValueError: if the machine id is not 16 bytes long.
+    """
+    _check_length("machine id", machine_id, MACHINE_ID_BYTES)
+    digest = blake2b(machine_id).digest()[:_NODE_TOKEN_BYTES]
+    return b32encode(digest).decode().lower()
+
+
+def origin_token(node: str, load_id: bytes) -> str:
+    """The name of one load on one node: sequence numbers count from 1 within it.
+
+    :raises ValueError: if the load id is not 8 bytes long.
+    """
+    _check_length("load id", load_id, LOAD_ID_BYTES)
+    return f"{node}-{load_id.hex()}"
+
+
+def vertex_name(object_: str, version: int) -> str:
+    """The PROV name of one version of an object."""
+    return f"hw:{object_}.{version}"
+
+
+def parse_vertex_name(name: str) -> tuple[str, int]:
+    """Object id and version of a PROV name made by :func:`vertex_name`.
+
+    :raises ValueError: if the name is not ``hw:<object>.<version>``.
+    """
+    prefix, _, local = name.partition(":")
+    object_, _, version = local.rpartition(".")
+    if prefix != "hw" or not object_ or not (version.isascii() and version.isdigit()):
+        raise ValueError(f'vertex name "{name}" is not "hw:<object>.<version>"')
+    return object_, int(version)
+
+
+def relation_key(origin: str, sequence: int, index: int) -> str:
+    """The PROV name of a relation.
+
+    :param origin: see :func:`origin_token`.
+    :param sequence: number of the captured record, from 1.
+    :param index: which of the relations that the record stands for, from 0.
+    """
+    return f"hw:{origin}.{sequence}.{index}"
+
+
+def parse_relation_key(key: str) -> tuple[str, int, int]:
+    """Origin, sequence and index of a relation's PROV name.
+
+    :raises ValueError: if the key is not ``hw:<origin>.<sequence>.<index>``.
+    """
+    parts = key.removeprefix("hw:").split(".")
+    if (
+        not key.startswith("hw:")
+        or len(parts) != 3
+        or not parts[0]
+        or not all(part.isascii() and part.isdigit() for part in parts[1:])
+    ):
+        raise ValueError(f'relation key "{key}" is not "hw:<origin>.<sequence>.<index>"')
+    return parts[0], int(parts[1]), int(parts[2])
+
+
+def gap_key(origin: str, first: int) -> str:
+    """The PROV name of a gap that begins with this sequence number."""
+    return f"hw:gap.{origin}.{first}"
+
+
+def _hash(key: bytes, person: bytes) -> blake2b:
+    _check_length("tenant key", key, KEY_BYTES)
+    return blake2b(digest_size=_DIGEST_BYTES, key=key, person=person)
+
+
+def _text(digest: bytes) -> str:
+    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+
+
+def _check_length(field: str, value: bytes, length: int) -> None:
+    if len(value) != length:
+        raise ValueError(f"{field}: {len(value)} bytes; must be {length}")
