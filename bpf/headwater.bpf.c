@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The program set of mode lsm, in the order of the data's way: what every hook
+ * shares, then the hooks by the kind of object they mediate. The loader puts the
+ * included files in place and hands bcc one text.
+ */
+#include "headwater/layout.h"
+#include "headwater/kernel.h"
+#include "headwater/state.h"
+#include "headwater/scope.h"
+#include "headwater/version.h"
+#include "headwater/submit.h"
+#include "headwater/declare.h"
+#include "headwater/flow.h"
+
+#include "cgroup.bpf.c"
+#include "process.bpf.c"
+#include "file.bpf.c"
+#include "inode.bpf.c"
+#include "socket.bpf.c"

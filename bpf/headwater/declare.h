@@ -1,0 +1,288 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * Vertex and name records: what an object is, once per epoch, before the first
+ * edge that touches it. CamFlow's "recorded" flag and epoch, with room for two
+ * epochs because tenants share files: a third one makes the vertex be recorded
+ * again, which the agent recognises.
+ */
+#ifndef HEADWATER_DECLARE_H
+#define HEADWATER_DECLARE_H
+
+#define HW_COMPONENTS 48
+#define HW_COMPONENT_BYTES 256
+
+static __always_inline bool hw_in_epoch(u32 *epochs, u32 epoch)
+{
+	return epochs[0] == epoch || epochs[1] == epoch;
+}
+
+static __always_inline void hw_enter_epoch(u32 *epochs, u32 epoch)
+{
+	epochs[1] = epochs[0];
+	epochs[0] = epoch;
+}
+
+static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct *task)
+{
+	struct pid *pid = task->thread_pid;
+	struct pid_namespace *space = 0;
+	struct nsproxy *proxy = task->nsproxy;
+	struct uts_namespace *uts = 0;
+	struct ipc_namespace *ipc = 0;
+	struct mnt_namespace *mnt = 0;
+	struct net *net = 0;
+	struct cgroup_namespace *cgroup = 0;
+	u32 level = 0;
+
+	to->pid = task->pid;
+	to->tgid = task->tgid;
+	to->pad = 0;
+	to->vpid = to->utsns = to->ipcns = to->mntns = to->pidns = to->netns = to->cgroupns = 0;
+	READ(level, pid->level);
+	bpf_probe_read_kernel(&to->vpid, sizeof(to->vpid), &pid->numbers[level & 31].nr);
+	bpf_probe_read_kernel(&space, sizeof(space), &pid->numbers[level & 31].ns);
+	READ(to->pidns, space->ns.inum);
+	READ(uts, proxy->uts_ns);
+	READ(to->utsns, uts->ns.inum);
+	READ(ipc, proxy->ipc_ns);
+	READ(to->ipcns, ipc->ns.inum);
+	READ(mnt, proxy->mnt_ns);
+	READ(to->mntns, mnt->ns.inum);
+	READ(net, proxy->net_ns);
+	READ(to->netns, net->ns.inum);
+	READ(cgroup, proxy->cgroup_ns);
+	READ(to->cgroupns, cgroup->ns.inum);
+	to->start_time_ns = task->start_boottime;
+	to->cgroup = hw_task_cgroup(task);
+	bpf_probe_read_kernel(to->comm, sizeof(to->comm), task->comm);
+}
+
+static __always_inline void hw_fill_memory(struct hw_memory *to, struct task_struct *task)
+{
+	const struct cred *cred = task->cred;
+
+	to->tgid = task->tgid;
+	READ(to->uid, cred->uid.val);
+	READ(to->gid, cred->gid.val);
+	to->pad = 0;
+	to->cgroup = hw_task_cgroup(task);
+	bpf_probe_read_kernel(to->comm, sizeof(to->comm), task->comm);
+}
+
+static __always_inline void hw_fill_inode(struct hw_inode *to, struct inode *inode)
+{
+	struct super_block *super = inode->i_sb;
+
+	to->mode = inode->i_mode;
+	to->uid = inode->i_uid.val;
+	to->gid = inode->i_gid.val;
+	to->device = super->s_dev;
+	to->ino = inode->i_ino;
+	to->generation = inode->i_generation;
+	to->pad = 0;
+	bpf_probe_read_kernel(to->uuid, sizeof(to->uuid), &super->s_uuid);
+}
+
+static __always_inline void hw_fill_socket(struct hw_socket *to, u64 address)
+{
+	struct sock *sock = (struct sock *)address;
+	struct socket *socket = 0;
+	u16 type = 0, protocol = 0, family = 0;
+
+	to->uid = to->gid = 0;
+	to->ino = 0;
+	to->pad = 0;
+	READ(family, sock->__sk_common.skc_family);
+	READ(type, sock->sk_type);
+	READ(protocol, sock->sk_protocol);
+	READ(socket, sock->sk_socket);
+	if (socket) {
+		struct inode *inode = hw_socket_inode(socket);
+
+		READ(to->uid, inode->i_uid.val);
+		READ(to->gid, inode->i_gid.val);
+		bpf_probe_read_kernel(&to->ino, sizeof(to->ino), &inode->i_ino);
+	}
+	to->family = family;
+	to->type = type;
+	to->protocol = protocol;
+}
+
+static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw_vertex *vertex,
+					   struct hw_object *object)
+{
+	hw_fill_header(&vertex->header, context, HW_RECORD_VERTEX, 0);
+	vertex->object = object->id;
+	vertex->version = hw_version(object->state);
+	vertex->type = object->type;
+	vertex->bare = 0;
+	vertex->owner = object->owner;
+}
+
+/*
+ * hw_declare_*() - make sure that an object's vertex is in the ring
+ *
+ * Marked as declared only after the record is submitted: another CPU that sees
+ * the mark may submit its edge at once.
+ *
+ * Return false when the record was lost; then its edge must not be recorded.
+ */
+#define HW_DECLARE(context, object, fill)                                             \
+	({                                                                            \
+		bool declared_ = true;                                                \
+		if (!hw_in_epoch((object)->declared, (context)->epoch)) {             \
+			struct hw_vertex *vertex_ = hw_reserve_vertex();              \
+			if (vertex_) {                                                \
+				hw_fill_vertex(context, vertex_, object);             \
+				fill;                                                 \
+				hw_submit(vertex_);                                   \
+				hw_enter_epoch((object)->declared, (context)->epoch); \
+			} else {                                                      \
+				hw_lose((context)->slot, HW_LOSS_RING);               \
+				declared_ = false;                                    \
+			}                                                             \
+		}                                                                     \
+		declared_;                                                            \
+	})
+
+static __always_inline bool hw_declare_task(struct hw_context *context, struct hw_object *object,
+					    struct task_struct *task)
+{
+	return HW_DECLARE(context, object, hw_fill_task(&vertex_->task, task));
+}
+
+static __always_inline bool hw_declare_memory(struct hw_context *context, struct hw_object *object,
+					      struct task_struct *task)
+{
+	return HW_DECLARE(context, object, hw_fill_memory(&vertex_->memory, task));
+}
+
+static __always_inline bool hw_declare_inode(struct hw_context *context, struct hw_object *object,
+					     struct inode *inode)
+{
+	return HW_DECLARE(context, object, hw_fill_inode(&vertex_->inode, inode));
+}
+
+static __always_inline bool hw_declare_socket(struct hw_context *context, struct hw_object *object,
+					      u64 sock)
+{
+	return HW_DECLARE(context, object, hw_fill_socket(&vertex_->socket, sock));
+}
+
+/*
+ * The mount through which the acting task most likely sees a dentry, for hooks
+ * that are given none: that of its working directory or of its root, when the
+ * file system is the same.
+ */
+static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task,
+							struct dentry *dentry)
+{
+	struct super_block *super = 0, *mounted = 0;
+	struct fs_struct *fs = task->fs;
+	struct vfsmount *mount = 0;
+
+	READ(super, dentry->d_sb);
+	READ(mount, fs->pwd.mnt);
+	READ(mounted, mount->mnt_sb);
+	if (mounted == super)
+		return mount;
+	READ(mount, fs->root.mnt);
+	READ(mounted, mount->mnt_sb);
+	return mounted == super ? mount : 0;
+}
+
+/*
+ * hw_write_path() - the components of a path, from the last to the first
+ *
+ * Ends at the acting task's root, so a container's paths are those it sees.
+ * Returns the number of bytes written; sets marks.
+ */
+static __always_inline u32 hw_write_path(struct hw_text *text, struct task_struct *task,
+					 struct dentry *dentry, struct vfsmount *vfsmount)
+{
+	struct dentry *parent = 0, *mount_root = 0, *root = 0;
+	struct mount *mount = vfsmount ? hw_mount_of(vfsmount) : 0, *above = 0, *root_mount = 0;
+	struct fs_struct *fs = task->fs;
+	const unsigned char *name = 0;
+	void *hashed = 0;
+	u32 used = 0, i;
+	int length;
+
+	text->marks = vfsmount ? 0 : HW_TEXT_UNMOUNTED;
+	READ(root, fs->root.dentry);
+	READ(vfsmount, fs->root.mnt);
+	root_mount = hw_mount_of(vfsmount);
+	READ(parent, dentry->d_parent);
+	READ(hashed, dentry->d_hash.pprev);
+	if (!hashed && parent != dentry)
+		text->marks |= HW_TEXT_DELETED;
+	for (i = 0; i < HW_COMPONENTS; i++) {
+		if (dentry == root && (!mount || mount == root_mount))
+			return used;
+		if (mount) {
+			READ(mount_root, mount->mnt.mnt_root);
+			if (dentry == mount_root) {
+				READ(above, mount->mnt_parent);
+				if (above == mount)
+					return used;
+				READ(dentry, mount->mnt_mountpoint);
+				mount = above;
+				continue;
+			}
+		}
+		READ(parent, dentry->d_parent);
+		if (parent == dentry) {
+			if (mount)
+				text->marks |= HW_TEXT_UNMOUNTED;
+			return used;
+		}
+		if (used > HW_TEXT_DATA_MAX - 1)
+			break;
+		READ(name, dentry->d_name.name);
+		length = bpf_probe_read_kernel_str(&text->data[used], HW_COMPONENT_BYTES, name);
+		if (length <= 0)
+			break;
+		used += length;
+		dentry = parent;
+	}
+	text->marks |= HW_TEXT_TRUNCATED;
+	return used > HW_TEXT_DATA_MAX ? HW_TEXT_DATA_MAX : used;
+}
+
+/* Record a name, whether or not the object has one already. */
+static __always_inline bool hw_name(struct hw_context *context, struct hw_object *object,
+				    struct dentry *dentry, struct vfsmount *mount)
+{
+	u32 number, length;
+	struct hw_scratch *buffer;
+	bool done;
+
+	if (hw_relation_off(context->config, HW_RELATION_NAMED) ||
+	    hw_vertex_off(context->config, HW_VERTEX_PATH))
+		return true;
+	number = hw_scratch_claim();
+	buffer = scratch.lookup(&number);
+	if (!buffer) {
+		hw_lose(context->slot, HW_LOSS_SCRATCH);
+		return false;
+	}
+	length = hw_write_path(&buffer->text, context->task, dentry, mount);
+	buffer->text.object = object->id;
+	buffer->text.version = hw_version(object->state);
+	done = hw_submit_text(context, &buffer->text, HW_RECORD_NAME, HW_RELATION_NAMED, length);
+	hw_scratch_release(number);
+	if (done && !hw_in_epoch(object->named, context->epoch))
+		hw_enter_epoch(object->named, context->epoch);
+	return done;
+}
+
+/* Record an object's name unless this epoch has it. */
+static __always_inline bool hw_name_once(struct hw_context *context, struct hw_object *object,
+					 struct dentry *dentry, struct vfsmount *mount)
+{
+	if (hw_in_epoch(object->named, context->epoch))
+		return true;
+	return hw_name(context, object, dentry, mount);
+}
+
+#endif

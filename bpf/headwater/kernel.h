@@ -1,0 +1,98 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What the programs need to know of the kernel: constants that are no types (so
+ * BTF does not have them) and one getter for everything that is not a plain
+ * field access. Kernel differences live here and nowhere else.
+ */
+#ifndef HEADWATER_KERNEL_H
+#define HEADWATER_KERNEL_H
+
+#define READ(target, field) bpf_probe_read_kernel(&(target), sizeof(target), &(field))
+
+#define S_IFMT 00170000
+#define S_IFSOCK 0140000
+#define S_IFLNK 0120000
+#define S_IFREG 0100000
+#define S_IFBLK 0060000
+#define S_IFDIR 0040000
+#define S_IFCHR 0020000
+#define S_IFIFO 0010000
+
+#define MAY_EXEC 0x01
+#define MAY_WRITE 0x02
+#define MAY_READ 0x04
+#define MAY_APPEND 0x08
+#define MAY_NOT_BLOCK 0x80
+
+#define S_PRIVATE (1 << 9)
+#define SOCKFS_MAGIC 0x534f434b
+#define AF_UNIX 1
+#define SOCK_DGRAM 2
+#define MAP_SHARED 0x01
+#define PROT_WRITE 0x02
+
+/*
+ * A file that the kernel opened below another one (overlayfs, backing files):
+ * the access was already mediated for the file above it. Since 6.5 such files
+ * carry FMODE_BACKING (62d53c4a1dfe "fs: use backing_file container"); before,
+ * they pair the upper path with the lower inode.
+ */
+#define FMODE_WRITE 0x2U
+#define FMODE_BACKING (1U << 25)
+
+static __always_inline bool hw_is_backing_file(struct file *file)
+{
+	return ((u32)file->f_mode & FMODE_BACKING) ||
+	       file->f_inode != file->f_path.dentry->d_inode;
+}
+
+/* The unified hierarchy's cgroup id of a task: 64 bits, never reused. */
+static __always_inline u64 hw_task_cgroup(struct task_struct *task)
+{
+	return task->cgroups->dfl_cgrp->kn->id;
+}
+
+static __always_inline u64 hw_cgroup_id(struct cgroup *cgroup)
+{
+	struct kernfs_node *node = 0;
+	u64 id = 0;
+
+	READ(node, cgroup->kn);
+	READ(id, node->id);
+	return id;
+}
+
+/* sockfs inodes lie beside their struct socket (struct socket_alloc). */
+static __always_inline u64 hw_inode_sock(struct inode *inode)
+{
+	struct socket_alloc *both =
+		(void *)inode - __builtin_offsetof(struct socket_alloc, vfs_inode);
+	struct sock *sock = 0;
+
+	READ(sock, both->socket.sk);
+	return (u64)sock;
+}
+
+static __always_inline struct inode *hw_socket_inode(struct socket *socket)
+{
+	struct socket_alloc *both =
+		(void *)socket - __builtin_offsetof(struct socket_alloc, socket);
+
+	return &both->vfs_inode;
+}
+
+static __always_inline u64 hw_unix_peer(struct sock *sock)
+{
+	struct unix_sock *here = (struct unix_sock *)sock;
+	struct sock *peer = 0;
+
+	READ(peer, here->peer);
+	return (u64)peer;
+}
+
+static __always_inline struct mount *hw_mount_of(struct vfsmount *mount)
+{
+	return (void *)mount - __builtin_offsetof(struct mount, mnt);
+}
+
+#endif

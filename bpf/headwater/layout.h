@@ -1,0 +1,215 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * What crosses from the kernel to the agent: the records in the ring buffer and
+ * the values of the maps that the agent reads or writes.
+ *
+ * One definition for both sides: headwater_agent/layout.py holds the same
+ * layouts as numpy types, and tests/unit/test_layout.py compares every size and
+ * offset with the debug information of the compiled object.
+ *
+ * A ring buffer record is an 8-byte kernel header and a payload. Every payload
+ * here is 80 * n - 8 bytes long, so the ring is an array of 80-byte cells and
+ * the agent decodes runs of one-cell records without walking them.
+ *
+ * The numbers of vertex types and relations are not listed here: the loader
+ * passes HW_VERTEX_* and HW_RELATION_* from headwater_prov.vocabulary.
+ */
+#ifndef HEADWATER_LAYOUT_H
+#define HEADWATER_LAYOUT_H
+
+#define HW_CELL_BYTES 80
+#define HW_RING_HEADER_BYTES 8
+#define HW_FLOW_BYTES 72
+#define HW_VERTEX_BYTES 152
+#define HW_TEXT_HEADER_BYTES 40
+/* Payload of the longest text record: 52 cells. */
+#define HW_TEXT_BYTES_MAX 4152
+#define HW_TEXT_DATA_MAX (HW_TEXT_BYTES_MAX - HW_TEXT_HEADER_BYTES)
+#define HW_COMM_BYTES 16
+#define HW_SLOTS 1024
+
+/* header.record */
+enum hw_record_kind {
+	HW_RECORD_FLOW = 1,
+	HW_RECORD_VERTEX = 2,
+	HW_RECORD_NAME = 3,
+	HW_RECORD_ARGUMENTS = 4,
+};
+
+/* flow.header.marks: which edges and version edges one record stands for */
+enum hw_mark {
+	HW_MARK_MAIN = 1 << 0, /* the hook's own relation */
+	HW_MARK_MEMORY = 1 << 1, /* memory_write after, or memory_read before it */
+	HW_MARK_NEW_A = 1 << 2, /* a_version was made by this record */
+	HW_MARK_NEW_B = 1 << 3,
+	HW_MARK_NEW_C = 1 << 4,
+};
+
+/* text.marks */
+enum hw_text_mark {
+	HW_TEXT_TRUNCATED = 1 << 0,
+	HW_TEXT_UNMOUNTED = 1 << 1, /* the path is relative to its file system's root */
+	HW_TEXT_DELETED = 1 << 2,
+};
+
+/* Why a record that was due was not submitted; index of counters.lost[]. */
+enum hw_loss {
+	HW_LOSS_RING = 0, /* the ring buffer was full */
+	HW_LOSS_STORAGE = 1, /* no task, inode or socket state could be made */
+	HW_LOSS_SCRATCH = 2, /* all scratch buffers of the CPU were in use */
+	HW_LOSS_CONTENTION = 3, /* the state kept changing under the hook */
+	HW_LOSS_MAPPINGS = 4, /* more shared mappings than a process can list */
+	HW_LOSS_READ = 5, /* the kernel's or the user's memory could not be read */
+	HW_LOSSES = 6,
+};
+
+/* 24 bytes at the start of every record */
+struct hw_header {
+	__u8 record; /* enum hw_record_kind */
+	__u8 relation; /* HW_RELATION_*; 0 in vertex records */
+	__u16 slot;
+	__u16 cpu;
+	__u16 marks; /* enum hw_mark in flow records, else 0 */
+	__u32 sequence; /* low half of the (cpu, slot) sequence, from 1 */
+	__u32 epoch;
+	__u64 time_ns; /* CLOCK_BOOTTIME */
+};
+
+/*
+ * Objects by PROV class of the relation:
+ *   used            a -> b  main, then b -> c memory_write   (b task, c its memory)
+ *   wasGeneratedBy  c -> b memory_read, then b -> a  main    (b task, c its memory)
+ *   wasDerivedFrom  a -> b  main                             (c the acting task)
+ *   wasInformedBy   a -> b  main                             (c the acting task)
+ * A version edge (v - 1 -> v) of an object comes before the first edge into it.
+ */
+struct hw_flow {
+	struct hw_header header;
+	__u64 a;
+	__u64 b;
+	__u64 c;
+	__u32 a_version;
+	__u32 b_version;
+	__u32 c_version;
+	__u32 flags; /* cf:flags: mask, prot, clone flags, LSM_SETID_* ... */
+	__s64 offset; /* cf:offset: file position in bytes, 0 where there is none */
+};
+
+struct hw_task {
+	__u32 pid; /* in the initial pid namespace: the thread's */
+	__u32 tgid;
+	__u32 vpid; /* in the task's own pid namespace */
+	__u32 utsns;
+	__u32 ipcns;
+	__u32 mntns;
+	__u32 pidns;
+	__u32 netns;
+	__u32 cgroupns;
+	__u32 pad;
+	__u64 start_time_ns; /* CLOCK_BOOTTIME */
+	__u64 cgroup; /* cgroup v2 id */
+	char comm[HW_COMM_BYTES];
+};
+
+struct hw_memory {
+	__u32 tgid;
+	__u32 uid;
+	__u32 gid;
+	__u32 pad;
+	__u64 cgroup;
+	char comm[HW_COMM_BYTES];
+};
+
+struct hw_inode {
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__u32 device; /* kernel encoding: major << 20 | minor */
+	__u64 ino;
+	__u32 generation;
+	__u32 pad;
+	__u8 uuid[16]; /* of the superblock */
+};
+
+struct hw_socket {
+	__u32 uid;
+	__u32 gid;
+	__u64 ino;
+	__u16 family;
+	__u16 type;
+	__u16 protocol;
+	__u16 pad;
+};
+
+struct hw_iattr {
+	__u32 valid; /* ATTR_* */
+	__u32 mode;
+	__u32 uid;
+	__u32 gid;
+	__s64 size;
+};
+
+/* The first record of an object in an epoch; again when its attributes changed. */
+struct hw_vertex {
+	struct hw_header header;
+	__u64 object;
+	__u32 version;
+	__u8 type; /* HW_VERTEX_* */
+	__u8 bare; /* 1: attributes unknown here, as an earlier epoch had them */
+	__u16 owner; /* slot in which the object was made, 0: outside every scope */
+	union {
+		struct hw_task task;
+		struct hw_memory memory;
+		struct hw_inode inode;
+		struct hw_socket socket;
+		struct hw_iattr iattr;
+		__u8 bytes[HW_VERTEX_BYTES - 40];
+	};
+};
+
+/*
+ * NAME (relation named: path -> object.version): data holds the path's
+ * components from the last to the first, each ended by a NUL byte; no component
+ * at all is the root.
+ * ARGUMENTS (relation arg: argv -> object.version): data holds the arguments,
+ * each ended by a NUL byte.
+ */
+struct hw_text {
+	struct hw_header header;
+	__u64 object;
+	__u32 version;
+	__u16 length; /* bytes of data in use */
+	__u16 marks; /* enum hw_text_mark */
+	char data[HW_TEXT_DATA_MAX];
+};
+
+/* Value of map counters (per CPU, index = slot). captured = submitted + lost. */
+struct hw_counters {
+	__u64 captured; /* the sequence given last */
+	__u64 lost[HW_LOSSES];
+};
+
+/* slot_config.flags */
+enum hw_slot_flag {
+	HW_SLOT_ACTIVE = 1 << 0, /* unset: suspended, nothing is recorded */
+	HW_SLOT_COMPRESS_NODES = 1 << 1,
+	HW_SLOT_COMPRESS_EDGES = 1 << 2,
+	HW_SLOT_DUPLICATE = 1 << 3, /* vertices again with every edge */
+	HW_SLOT_ARGUMENTS = 1 << 4,
+};
+
+/*
+ * Value of map configs (array, 2 * HW_SLOTS): a slot's policy is configs[active],
+ * where active is the value of map active_config (array, index = slot, __u32).
+ * The agent writes the spare one of a slot's two entries and then active_config:
+ * that one write is the policy edit.
+ */
+struct hw_slot_config {
+	__u64 relations_off[2]; /* bit = relation: not recorded */
+	__u32 vertices_off; /* bit = vertex type: edges that touch it are not recorded */
+	__u32 epoch; /* never 0, unique among all slots of one load */
+	__u32 flags; /* enum hw_slot_flag */
+	__u32 pad;
+};
+
+#endif

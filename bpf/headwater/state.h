@@ -1,0 +1,192 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The state of provenance objects and where it is kept.
+ *
+ *   task             its task storage
+ *   process memory   the task storage of its thread group's leader
+ *   inode            its inode storage; in shared_objects once it is mapped shared
+ *   socket           map sockets, by the address of struct sock
+ *
+ * Sockets are not kept in socket storage because a peer is only known by an
+ * address that the verifier does not accept as a socket. Inodes that are mapped
+ * shared move to a map because every later flow of the mapping process touches
+ * them, without a pointer to the inode.
+ */
+#ifndef HEADWATER_STATE_H
+#define HEADWATER_STATE_H
+
+#define HW_SOCKETS 65536
+#define HW_SHARED_OBJECTS 16384
+#define HW_EVICTED_INODES 65536
+#define HW_MAPPINGS 8
+#define HW_EXECUTABLES 2
+
+/* object.state: version in the upper half, flags in the lower */
+#define HW_STATE_OUT 1ULL /* this version has sent: the next edge in makes a new one */
+#define HW_STATE_MOVED 2ULL /* the state is in shared_objects, under the same id */
+#define HW_STATE_VERSION_SHIFT 32
+#define HW_STATE_VERSION (1ULL << HW_STATE_VERSION_SHIFT)
+
+struct hw_object {
+	u64 id; /* cpu << 48 | count; 0: not yet made */
+	u64 state;
+	u64 previous; /* key of the last edge in: edge compression */
+	u32 declared[2]; /* epochs in which its vertex was recorded */
+	u32 named[2]; /* epochs in which its name was recorded */
+	u8 type;
+	u8 pad;
+	u16 owner;
+	u32 pad2;
+};
+
+/* A shared mapping of a process: edges are due only when a side has changed. */
+struct hw_mapping {
+	u64 object;
+	u32 object_version; /* last sent to the memory, + 1 */
+	u32 memory_version; /* last sent to the object, + 1 */
+	u32 writable;
+	u32 pad;
+};
+
+struct hw_executable {
+	u64 object;
+	u32 version;
+	u32 pad;
+};
+
+struct hw_task_state {
+	struct hw_object task;
+	struct hw_object memory; /* in use in the leader's state */
+	struct hw_mapping mappings[HW_MAPPINGS]; /* of the memory */
+	u32 mapped;
+	u32 clone_flags; /* of the clone under way */
+	struct hw_executable executables[HW_EXECUTABLES]; /* of the exec under way */
+	u32 executing;
+	u32 pad;
+	u64 accepting; /* listening struct sock of the accept under way */
+};
+
+struct hw_inode_key {
+	u64 ino;
+	u32 device;
+	u32 generation;
+};
+
+struct hw_evicted {
+	struct hw_object object;
+};
+
+BPF_TASK_STORAGE(tasks, struct hw_task_state);
+BPF_INODE_STORAGE(inodes, struct hw_object);
+BPF_HASH(sockets, u64, struct hw_object, HW_SOCKETS);
+BPF_HASH(shared_objects, u64, struct hw_object, HW_SHARED_OBJECTS);
+/* An inode's identity outlives its eviction from the inode cache. */
+BPF_TABLE("lru_hash", struct hw_inode_key, struct hw_evicted, evicted, HW_EVICTED_INODES);
+BPF_PERCPU_ARRAY(serials, u64, 1);
+
+static __always_inline u32 hw_version(u64 state)
+{
+	return state >> HW_STATE_VERSION_SHIFT;
+}
+
+/* A new object serial; 0 on failure (the map look-up of index 0 cannot fail). */
+static __always_inline u64 hw_new_serial(void)
+{
+	u32 zero = 0;
+	u64 *last = serials.lookup(&zero);
+
+	if (!last)
+		return 0;
+	return ((u64)bpf_get_smp_processor_id() << 48) | (__sync_fetch_and_add(last, 1) + 1);
+}
+
+/*
+ * Give an object its identity, once, whoever comes first. Everything else of
+ * the object is set before, to what every contender would set.
+ */
+static __always_inline void hw_object_make(struct hw_object *object, u8 type, u16 owner)
+{
+	object->type = type;
+	object->owner = owner;
+	__sync_val_compare_and_swap(&object->id, 0, hw_new_serial());
+}
+
+static __always_inline u8 hw_inode_type(u32 mode)
+{
+	switch (mode & S_IFMT) {
+	case S_IFREG:
+		return HW_VERTEX_FILE;
+	case S_IFDIR:
+		return HW_VERTEX_DIRECTORY;
+	case S_IFLNK:
+		return HW_VERTEX_LINK;
+	case S_IFCHR:
+		return HW_VERTEX_CHAR;
+	case S_IFBLK:
+		return HW_VERTEX_BLOCK;
+	case S_IFIFO:
+		return HW_VERTEX_PIPE;
+	case S_IFSOCK:
+		return HW_VERTEX_SOCKET;
+	}
+	return HW_VERTEX_INODE_UNKNOWN;
+}
+
+static __always_inline void hw_inode_key(struct inode *inode, struct hw_inode_key *key)
+{
+	key->ino = inode->i_ino;
+	key->device = inode->i_sb->s_dev;
+	key->generation = inode->i_generation;
+}
+
+/*
+ * hw_inode_object() - the state of an inode, made at its first sight
+ *
+ * Returns 0 when no storage can be had.
+ */
+static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u16 owner)
+{
+	struct hw_object *object = inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct hw_inode_key key = {};
+	struct hw_evicted *before;
+	u64 id;
+
+	if (!object)
+		return 0;
+	if (!object->id) {
+		hw_inode_key(inode, &key);
+		before = evicted.lookup(&key);
+		if (before) {
+			object->state = before->object.state;
+			object->type = before->object.type;
+			object->owner = before->object.owner;
+			if (!__sync_val_compare_and_swap(&object->id, 0, before->object.id))
+				evicted.delete(&key);
+		} else {
+			hw_object_make(object, hw_inode_type(inode->i_mode), owner);
+		}
+	}
+	if (object->state & HW_STATE_MOVED) {
+		id = object->id;
+		return shared_objects.lookup(&id);
+	}
+	return object;
+}
+
+static __always_inline struct hw_object *hw_socket_object(u64 sock, u16 owner)
+{
+	struct hw_object *object, fresh = {};
+
+	if (!sock)
+		return 0;
+	object = sockets.lookup(&sock);
+	if (object)
+		return object;
+	fresh.type = HW_VERTEX_SOCKET;
+	fresh.owner = owner;
+	fresh.id = hw_new_serial();
+	sockets.insert(&sock, &fresh);
+	return sockets.lookup(&sock);
+}
+
+#endif

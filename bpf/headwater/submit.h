@@ -1,0 +1,165 @@
+/* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
+/*
+ * The one place where records enter the ring buffer (promise G2). Every record
+ * that is due takes a number of its (CPU, slot) sequence, whether it gets into
+ * the ring or not; one that does not is counted by reason.
+ */
+#ifndef HEADWATER_SUBMIT_H
+#define HEADWATER_SUBMIT_H
+
+#define HW_SCRATCH_BUFFERS 4
+/* Room behind the data for the longest component that may start within it. */
+#define HW_SCRATCH_SLACK 256
+
+struct hw_scratch {
+	struct hw_text text;
+	char slack[HW_SCRATCH_SLACK];
+};
+
+BPF_RINGBUF_OUTPUT(events, HW_RING_PAGES);
+BPF_PERCPU_ARRAY(counters, struct hw_counters, HW_SLOTS);
+BPF_PERCPU_ARRAY(scratch, struct hw_scratch, HW_SCRATCH_BUFFERS);
+BPF_PERCPU_ARRAY(scratch_claims, u64, 1);
+
+/* Everything that a hook knows about itself once it is known to be in scope. */
+struct hw_context {
+	u32 slot;
+	u32 epoch;
+	u32 flags;
+	struct hw_slot_config *config;
+	struct task_struct *task;
+	struct hw_task_state *self; /* the acting task's */
+};
+
+/*
+ * Reservations are checked for 0 by the caller and once: kernel 6.1's verifier
+ * loses track of a place that is checked twice. bcc does not know map functions
+ * in macros, hence these.
+ */
+static __always_inline struct hw_flow *hw_reserve_flow(void)
+{
+	return events.ringbuf_reserve(HW_FLOW_BYTES);
+}
+
+static __always_inline struct hw_vertex *hw_reserve_vertex(void)
+{
+	return events.ringbuf_reserve(HW_VERTEX_BYTES);
+}
+
+static __always_inline void hw_submit(void *place)
+{
+	events.ringbuf_submit(place, 0);
+}
+
+static __always_inline void hw_discard(void *place)
+{
+	events.ringbuf_discard(place, 0);
+}
+
+/*
+ * A number is taken after the record's place in the ring is reserved, or after
+ * that failed: so the agent that reads captured first and the ring's producer
+ * position second knows that what it does not find before that position is lost.
+ */
+static __always_inline u32 hw_next_sequence(u32 slot)
+{
+	struct hw_counters *counter = counters.lookup(&slot);
+
+	return counter ? __sync_fetch_and_add(&counter->captured, 1) + 1 : 0;
+}
+
+static __always_inline void hw_lose(u32 slot, u32 reason)
+{
+	struct hw_counters *counter = counters.lookup(&slot);
+
+	if (!counter)
+		return;
+	__sync_fetch_and_add(&counter->lost[reason], 1);
+	__sync_fetch_and_add(&counter->captured, 1);
+}
+
+static __always_inline void hw_fill_header(struct hw_header *header, struct hw_context *context,
+					   u8 record, u8 relation)
+{
+	header->record = record;
+	header->relation = relation;
+	header->slot = context->slot;
+	header->cpu = bpf_get_smp_processor_id();
+	header->marks = 0;
+	header->sequence = hw_next_sequence(context->slot);
+	header->epoch = context->epoch;
+	header->time_ns = bpf_ktime_get_boot_ns();
+}
+
+/*
+ * Text of unknown length is put together in a buffer of the CPU. A hook may be
+ * preempted by another hook on the same CPU, so a buffer is claimed, not assumed.
+ *
+ * Returns the number of the buffer, or HW_SCRATCH_BUFFERS when all are taken.
+ */
+static __always_inline u32 hw_scratch_claim(void)
+{
+	u32 zero = 0, i;
+	u64 *claims = scratch_claims.lookup(&zero), taken;
+
+	if (!claims)
+		return HW_SCRATCH_BUFFERS;
+#pragma unroll
+	for (i = 0; i < HW_SCRATCH_BUFFERS; i++) {
+		if (*claims & 1ULL << i)
+			continue;
+		taken = __sync_fetch_and_or(claims, 1ULL << i);
+		if (!(taken & 1ULL << i))
+			return i;
+	}
+	return HW_SCRATCH_BUFFERS;
+}
+
+static __always_inline void hw_scratch_release(u32 number)
+{
+	u32 zero = 0;
+	u64 *claims = scratch_claims.lookup(&zero);
+
+	if (claims)
+		__sync_fetch_and_and(claims, ~(1ULL << number));
+}
+
+/*
+ * hw_submit_text() - put a text of the scratch buffer into the ring
+ *
+ * The sizes are constants because a reservation must be one: three of them, so
+ * that a common path takes three cells and the longest still has room.
+ *
+ * Returns whether it is in the ring; a failure is counted.
+ */
+static __always_inline bool hw_submit_text(struct hw_context *context, struct hw_text *text,
+					   u8 record, u8 relation, u32 length)
+{
+	struct hw_text *place;
+
+	text->length = length;
+	if (length <= HW_CELL_BYTES * 3 - HW_RING_HEADER_BYTES - HW_TEXT_HEADER_BYTES) {
+		place = events.ringbuf_reserve(HW_CELL_BYTES * 3 - HW_RING_HEADER_BYTES);
+		if (!place)
+			goto full;
+		bpf_probe_read_kernel(place, HW_CELL_BYTES * 3 - HW_RING_HEADER_BYTES, text);
+	} else if (length <= HW_CELL_BYTES * 7 - HW_RING_HEADER_BYTES - HW_TEXT_HEADER_BYTES) {
+		place = events.ringbuf_reserve(HW_CELL_BYTES * 7 - HW_RING_HEADER_BYTES);
+		if (!place)
+			goto full;
+		bpf_probe_read_kernel(place, HW_CELL_BYTES * 7 - HW_RING_HEADER_BYTES, text);
+	} else {
+		place = events.ringbuf_reserve(HW_TEXT_BYTES_MAX);
+		if (!place)
+			goto full;
+		bpf_probe_read_kernel(place, HW_TEXT_BYTES_MAX, text);
+	}
+	hw_fill_header(&place->header, context, record, relation);
+	hw_submit(place);
+	return true;
+full:
+	hw_lose(context->slot, HW_LOSS_RING);
+	return false;
+}
+
+#endif

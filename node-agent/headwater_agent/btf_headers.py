@@ -1,0 +1,130 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Kernel headers for bcc, made from the node's own BTF.
+
+bcc compiles against a kernel source tree. Nodes have none; what they do have is BTF, the exact
+types of the running kernel. This module writes a small tree whose only content is the C form of
+that BTF, so no package of headers has to match the kernel and no relocation is needed.
+
+Called by :mod:`headwater_agent.attach` before bcc is imported (bcc reads the environment when it
+compiles); nothing else needs it.
+"""
+
+import os
+import re
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+
+BTF = Path("/sys/kernel/btf/vmlinux")
+
+_KCONFIG = """\
+#define _UAPI__LINUX_BPF_H__ /* bcc's copy of the UAPI header: BTF has its types */
+#define CONFIG_BPF_SYSCALL 1
+#define CONFIG_FUNCTION_TRACER 1
+#include <{types}>
+#define BPF_PSEUDO_MAP_FD 1
+#define __always_inline inline __attribute__((always_inline))
+#define PAGE_SIZE 4096
+{helpers}
+"""
+
+_VERSION = """\
+#define LINUX_VERSION_CODE {code}
+#define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
+"""
+
+_EMPTY_HEADERS = (
+    "asm/page.h",
+    "linux/bpf_common.h",
+    "linux/log2.h",
+    "linux/types.h",
+    "uapi/linux/bpf.h",
+    "uapi/linux/if_ether.h",
+    "uapi/linux/if_packet.h",
+    "uapi/linux/ptrace.h",
+)
+"""Headers that bcc's own includes name and whose content is in BTF."""
+
+_BCC_HELPERS = {"cgrp_storage_get": 210, "cgrp_storage_delete": 211}
+"""Helpers that bcc's helpers.h declares and that kernels before 6.2 do not number."""
+
+
+class BtfUnavailableError(Exception):
+    """The kernel's types cannot be had; the message names the cause and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class HeaderTree:
+    """A tree that bcc takes for the kernel's source."""
+
+    root: Path
+    version_code: int
+    """``LINUX_VERSION_CODE`` of the running kernel."""
+
+    def environment(self) -> dict[str, str]:
+        """Variables under which bcc finds the tree."""
+        return {
+            "BCC_KERNEL_SOURCE": str(self.root),
+            "BCC_LINUX_VERSION_CODE": str(self.version_code),
+        }
+
+
+def version_code(release: str) -> int:
+    """Number of a kernel release as the kernel computes it.
+
+    :param release: ``uname -r``, for example ``6.1.0-56-amd64``
+    :raises ValueError: if it does not begin with two numbers
+    """
+    match = re.match(r"(\d+)\.(\d+)(?:\.(\d+))?", release)
+    if match is None:
+        raise ValueError(f"kernel release {release!r} does not begin with a version")
+    major, minor, patch = (int(part or 0) for part in match.groups())
+    return (major << 16) + (minor << 8) + min(patch, 255)
+
+
+def write_header_tree(root: Path) -> HeaderTree:
+    """Write the tree for the running kernel below an existing, empty directory.
+
+    :raises BtfUnavailableError: without BTF or without bpftool
+    """
+    if not BTF.exists():
+        raise BtfUnavailableError(
+            f"{BTF} is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF; "
+            "boot a distribution kernel (Debian's has it)"
+        )
+    include = root / "include"
+    for name in (*_EMPTY_HEADERS, "linux/kconfig.h", "linux/version.h"):
+        header = include / name
+        header.parent.mkdir(parents=True, exist_ok=True)
+        header.write_text("")
+    (root / "arch/x86/include").mkdir(parents=True)
+    types = _dump_types(include / "vmlinux.h")
+    helpers = "\n".join(
+        f"#define BPF_FUNC_{name} {number}"
+        for name, number in _BCC_HELPERS.items()
+        if f"BPF_FUNC_{name} " not in types
+    )
+    (include / "linux/kconfig.h").write_text(
+        _KCONFIG.format(types=include / "vmlinux.h", helpers=helpers)
+    )
+    code = version_code(os.uname().release)
+    (include / "linux/version.h").write_text(_VERSION.format(code=code))
+    return HeaderTree(root, code)
+
+
+def _dump_types(target: Path) -> str:
+    command = ["bpftool", "btf", "dump", "file", str(BTF), "format", "c"]
+    # Debian keeps bpftool in sbin, which is not on every user's PATH.
+    path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+    try:
+        dump = subprocess.run(
+            command, check=True, capture_output=True, text=True, env={**os.environ, "PATH": path}
+        )
+    except FileNotFoundError:
+        raise BtfUnavailableError("bpftool is missing: install the package bpftool") from None
+    except subprocess.CalledProcessError as error:
+        raise BtfUnavailableError(
+            f"bpftool could not read {BTF}: {error.stderr.strip()}"
+        ) from error
+    target.write_text(dump.stdout)
+    return dump.stdout
