@@ -59,9 +59,6 @@ class TenantDelivery:
     declared: int = 0
     """Stored there as part of gap records."""
 
-    owed: int = 0
-    """Neither yet."""
-
     owed_bytes: int = 0
     """Size of the compressed batches that wait, in flight or not."""
 
@@ -70,6 +67,10 @@ class TenantDelivery:
 
     messages: int = 0
     """Batches stored, of any class."""
+
+    inherited: int = 0
+    """Messages that an earlier agent left behind and that were stored by this one. Their records
+    belong to the earlier balance and are in no other count here."""
 
     offers_failed: int = 0
     """Offers that were refused or not answered."""
@@ -87,6 +88,7 @@ class _Queue:
     in_flight: dict[int, Batch] = field(default_factory=dict)
     returned: list[Batch] = field(default_factory=list)
     attempted: set[str] = field(default_factory=set)
+    inherited: set[int] = field(default_factory=set)
     retry_at: float = 0.0
     backoff_s: float = 0.0
     refused: bool = False
@@ -130,11 +132,20 @@ class DeliveryQueue:
         """Take batches over; beyond the bound, take over only the duty to declare them."""
         for batch in batches:
             queue = self._queue(batch.tenant)
-            queue.counts.owed += _records(batch)
             full = self._bytes + len(batch.payload) > self._settings.queue_bytes
             if full and batch.klass == "graph":
                 self._give_up(queue, batch)
                 continue
+            queue.waiting.append(batch)
+            self._hold(queue, len(batch.payload))
+        self._changed.set()
+
+    def inherit(self, batches: Iterable[Batch]) -> None:
+        """Take over what an earlier agent could not deliver: already offered, already counted."""
+        for batch in batches:
+            queue = self._queue(batch.tenant)
+            queue.inherited.add(id(batch))
+            queue.attempted.add(_message_id(batch))
             queue.waiting.append(batch)
             self._hold(queue, len(batch.payload))
         self._changed.set()
@@ -232,13 +243,14 @@ class DeliveryQueue:
 
     def _stored(self, queue: _Queue, batch: Batch) -> None:
         counts = queue.counts
-        count = _records(batch)
         counts.messages += 1
-        counts.owed -= count
-        if batch.klass == "gap":
-            counts.declared += count
+        if id(batch) in queue.inherited:
+            queue.inherited.discard(id(batch))
+            counts.inherited += 1
+        elif batch.klass == "gap":
+            counts.declared += _records(batch)
         elif batch.klass == "graph":
-            counts.delivered += count
+            counts.delivered += _records(batch)
         self._hold(queue, -len(batch.payload))
         queue.attempted.discard(_message_id(batch))
         queue.backoff_s = 0.0

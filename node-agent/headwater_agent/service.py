@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The agent: from an attached program set to acknowledged records, and an exact balance at the end.
+
+Why: this is the one place that knows the whole way. It owns no logic of its own: slots decide which
+policy a workload gets, the ring's thread reads and renders, the queue delivers, the spool keeps
+what is owed across a stop. `headwater trace` and `headwater serve` start one; so do the tests, with
+a fake capture.
+Promises: G1 (a workload is in scope when `bind` returns), G2 (`stop` returns a balance), G6 (`apply`
+changes only the slots whose policy changed), G8 (the ring is read whatever NATS does).
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from headwater_prov.policy import PolicySet
+
+from headwater_agent.batch import Batch
+from headwater_agent.delivery import DeliveryQueue, Send, TenantDelivery
+from headwater_agent.kernel_port import KernelPort
+from headwater_agent.node import NodeIdentity
+from headwater_agent.pipeline import Pipeline, SlotBinding
+from headwater_agent.reader import RingThread
+from headwater_agent.settings import AgentSettings
+from headwater_agent.slots import Placement, Slot, SlotTable, Workload, place
+from headwater_agent.spool import read_owed, write_owed
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Balance:
+    """What became of every record that the kernel numbered for one tenant."""
+
+    captured: int
+    """Numbers given by the kernel."""
+
+    delivered: int
+    """Records stored in the tenant's stream."""
+
+    declared: int
+    """Numbers that gap records stored there answer for."""
+
+    @property
+    def owed(self) -> int:
+        """Neither yet: in the ring, in memory, or spooled for the next start."""
+        return self.captured - self.delivered - self.declared
+
+    @property
+    def balances(self) -> bool:
+        """Whether every number is answered for in the stream."""
+        return self.captured == self.delivered + self.declared
+
+
+@dataclass(slots=True)
+class _Bound:
+    """One cgroup in our care."""
+
+    workload: Workload
+    placement: Placement | None
+    slot: Slot | None
+    path: Path | None
+
+
+class Agent:
+    """One agent on one load of the kernel programs. All methods belong to the event loop's thread.
+
+    Args:
+        kernel: the attached program set.
+        node: who this node is.
+        tenant_key: returns a tenant's object key, 32 bytes.
+        send: offers a batch to NATS.
+        settings: every number.
+        spool: directory for what is owed across a stop; None gives it up with the process.
+        report: takes a line for the person who runs the agent.
+    """
+
+    def __init__(
+        self,
+        *,
+        kernel: KernelPort,
+        node: NodeIdentity,
+        tenant_key: Callable[[str], bytes],
+        send: Send,
+        settings: AgentSettings,
+        spool: Path | None = None,
+        report: Callable[[str], None] = log.warning,
+    ) -> None:
+        self._kernel = kernel
+        self._tenant_key = tenant_key
+        self._settings = settings
+        self._spool = spool
+        self._report = report
+        self._slots = SlotTable(kernel.slots)
+        self._bound: dict[int, _Bound] = {}
+        self._pipeline = Pipeline(node)
+        self._queue = DeliveryQueue(
+            send=send, declare=self._declare, settings=settings.delivery, clock=time.monotonic
+        )
+        self._ring = RingThread(
+            ring=kernel.ring(),
+            pipeline=self._pipeline,
+            counters=kernel,
+            deliver=self._deliver,
+            ring_settings=settings.ring,
+            batch_settings=settings.batch,
+        )
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._delivering: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin reading and delivering; what an earlier agent owed goes first.
+
+        Raises:
+            CorruptSpoolError: what it left cannot be read.
+        """
+        self._loop = asyncio.get_running_loop()
+        if self._spool is not None:
+            self._queue.inherit(read_owed(self._spool))
+        self._delivering = asyncio.create_task(self._queue.run(), name="delivery")
+        self._ring.start()
+
+    async def bind(
+        self, cgroup: int, workload: Workload, placement: Placement | None, path: Path | None = None
+    ) -> Slot | None:
+        """Put a cgroup in scope: what happens in it after the return is captured.
+
+        Args:
+            cgroup: its 64-bit id.
+            placement: what the policies say about it; None keeps it out of scope until `apply`.
+            path: its directory, by which the agent notices its removal.
+        """
+        slot = await self._configure(placement)
+        self._bound[cgroup] = _Bound(workload, placement, slot, path)
+        if slot is not None:
+            await self._describe(cgroup, slot, workload)
+            self._kernel.add_cgroup(cgroup, slot.number)
+        return slot
+
+    def release(self, cgroup: int) -> None:
+        """Forget a cgroup that has ended; the kernel drops it at its removal by itself."""
+        bound = self._bound.pop(cgroup, None)
+        if bound is not None and bound.slot is not None:
+            self._kernel.remove_cgroup(cgroup)
+
+    async def apply(self, policies: PolicySet) -> int:
+        """Bring every cgroup in our care under a new set of policies.
+
+        Returns:
+            How many slots got a new epoch.
+        """
+        changed: set[int] = set()
+        for cgroup, bound in list(self._bound.items()):
+            if bound.path is not None and not bound.path.exists():
+                self.release(cgroup)
+                continue
+            before = (bound.slot.number, bound.slot.epoch) if bound.slot else None
+            bound.placement = place(policies, bound.workload)
+            slot = await self._configure(bound.placement)
+            if slot is None:
+                if bound.slot is not None:
+                    self._kernel.remove_cgroup(cgroup)
+            elif before is None or before[0] != slot.number:
+                await self._describe(cgroup, slot, bound.workload)
+                self._kernel.add_cgroup(cgroup, slot.number)
+            if slot is not None and before != (slot.number, slot.epoch):
+                changed.add(slot.number)
+            bound.slot = slot
+        return len(changed)
+
+    async def stop(self) -> dict[str, Balance]:
+        """End capture, count exactly, deliver or declare everything, and say what came of it."""
+        for slot in self._slots.slots():
+            self._kernel.suspend(slot.number)
+        await asyncio.sleep(self._settings.settle_s)
+        await asyncio.to_thread(self._ring.stop)
+        await asyncio.sleep(0)  # lets the last batches, handed over by the thread, arrive
+        left = await self._queue.drain()
+        if self._delivering is not None:
+            self._delivering.cancel()
+        if self._spool is not None:
+            write_owed(self._spool, left)
+        return self.balances()
+
+    def balances(self) -> dict[str, Balance]:
+        """Return the balance of every tenant by the kernel's counters as they are now."""
+        captured: dict[str, int] = {}
+        counters = self._kernel.read([slot.number for slot in self._slots.slots()])
+        for slot in self._slots.slots():
+            count = sum(cpu.captured for cpu in counters[slot.number])
+            captured[slot.tenant] = captured.get(slot.tenant, 0) + count
+        delivery = self.deliveries()
+        nothing = TenantDelivery()
+        return {
+            tenant: Balance(
+                captured=count,
+                delivered=delivery.get(tenant, nothing).delivered,
+                declared=delivery.get(tenant, nothing).declared,
+            )
+            for tenant, count in captured.items()
+        }
+
+    def deliveries(self) -> dict[str, TenantDelivery]:
+        """Return the delivery counts by tenant; live objects, not to be changed."""
+        return self._queue.statistics()
+
+    # -- the ring's thread hands over here -------------------------------------------------------
+
+    def _deliver(self, batches: Sequence[Batch]) -> None:
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._queue.offer, batches)
+
+    def _declare(self, tenant: str, first: int, last: int) -> Batch:
+        return self._pipeline.declare(tenant, first, last, reason="stream")
+
+    async def _configure(self, placement: Placement | None) -> Slot | None:
+        """Give the placement's slot its policy; the pipeline learns of an epoch before the kernel."""
+        if placement is None:
+            return None
+        slot, is_new_epoch = self._slots.slot_for(placement)
+        if is_new_epoch:
+            binding = SlotBinding(
+                slot=slot.number,
+                tenant=slot.tenant,
+                epoch=slot.epoch,
+                policy_hash=slot.policy_hash,
+            )
+            key = self._tenant_key(slot.tenant)
+            await asyncio.wrap_future(self._ring.call(lambda pipeline: pipeline.bind(binding, key)))
+            self._ring.watch_slot(slot.number)
+            self._kernel.configure(slot.number, slot.epoch, placement.compiled)
+        return slot
+
+    async def _describe(self, cgroup: int, slot: Slot, workload: Workload) -> None:
+        """Tell the pipeline whose cgroup this is, before anything happens in it."""
+        await asyncio.wrap_future(
+            self._ring.call(lambda pipeline: pipeline.describe(cgroup, slot.tenant, workload))
+        )

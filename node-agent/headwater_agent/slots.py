@@ -1,0 +1,122 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Which slot of the kernel's maps serves which tenant under which policies.
+
+Why: the kernel knows numbers only. One slot stands for one tenant and one set of policies; every
+workload that the same set selects shares it. Editing a policy keeps the slot and gives it a new
+epoch, so nothing is detached and no number is lost.
+`service.Agent` asks here when a workload starts and when policies change; the answer goes to
+`scope.Scope` and to the pipeline. Pure: no maps, no clock.
+Promises: G5 (a slot never changes its tenant within a load, so a number once seen stays theirs) and
+G6 (only slots whose compiled policy really changed get a new epoch).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from headwater_prov.policy import CompiledPolicy, PolicySet, combine, compile_policy, select
+
+FIRST_SLOT = 1
+"""0 in the kernel's maps means: in no scope."""
+
+
+class SlotsExhaustedError(RuntimeError):
+    """More distinct sets of policies than the kernel's maps have room for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Workload:
+    """What runs in one cgroup, as a policy selects it."""
+
+    namespace: str
+    """Kubernetes namespace, or what `run --namespace` said."""
+
+    name: str
+    """Name of the pod or the local run."""
+
+    labels: Mapping[str, str] = field(default_factory=dict)
+    """What `podSelector` looks at."""
+
+
+@dataclass(frozen=True, slots=True)
+class Placement:
+    """What the policies say about one workload."""
+
+    tenant: str
+    """Owner of the workload's namespace."""
+
+    policies: tuple[str, ...]
+    """The selecting policies as "namespace/name", sorted."""
+
+    compiled: CompiledPolicy
+    """All of them together."""
+
+
+@dataclass(slots=True)
+class Slot:
+    """One slot in use."""
+
+    number: int
+    """Index in the kernel's maps."""
+
+    tenant: str
+    """Whose records it makes."""
+
+    policies: tuple[str, ...]
+    """Which set of policies it stands for."""
+
+    policy_hash: str = ""
+    """Hash of the compiled policy in force; empty before the first."""
+
+    epoch: int = 0
+    """Token of (slot, policy) in force; 0 before the first."""
+
+
+def place(policies: PolicySet, workload: Workload) -> Placement | None:
+    """Return what `policies` say about `workload`, None where no policy selects it."""
+    tenant = policies.tenant_of(workload.namespace)
+    selected = select(policies.policies, workload.namespace, workload.labels)
+    if tenant is None or not selected:
+        return None
+    return Placement(
+        tenant=tenant.name,
+        policies=tuple(sorted(f"{policy.namespace}/{policy.name}" for policy in selected)),
+        compiled=combine([compile_policy(policy) for policy in selected]),
+    )
+
+
+class SlotTable:
+    """Slots and epochs of one load of the kernel programs."""
+
+    def __init__(self, slots: int) -> None:
+        """Args: slots: how many the kernel's maps hold, slot 0 included."""
+        self._slots = slots
+        self._by_key: dict[tuple[str, tuple[str, ...]], Slot] = {}
+        self._next_epoch = 1
+
+    def slot_for(self, placement: Placement) -> tuple[Slot, bool]:
+        """Return the placement's slot and whether its policy is new, which made a new epoch.
+
+        Raises:
+            SlotsExhaustedError: no number is left.
+        """
+        key = (placement.tenant, placement.policies)
+        slot = self._by_key.get(key)
+        if slot is None:
+            number = FIRST_SLOT + len(self._by_key)
+            if number >= self._slots:
+                raise SlotsExhaustedError(
+                    f"all {self._slots - FIRST_SLOT} policy slots are in use: "
+                    f'tenant "{placement.tenant}" needs one more; select workloads by fewer '
+                    "different combinations of policies, or restart the agent to free unused slots"
+                )
+            slot = self._by_key[key] = Slot(number, placement.tenant, placement.policies)
+        if slot.policy_hash == placement.compiled.hash:
+            return slot, False
+        slot.policy_hash = placement.compiled.hash
+        slot.epoch = self._next_epoch
+        self._next_epoch += 1
+        return slot, True
+
+    def slots(self) -> list[Slot]:
+        """Return the slots in use, by number."""
+        return list(self._by_key.values())
