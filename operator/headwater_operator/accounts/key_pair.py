@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One Ed25519 key pair in NATS' spelling (nkeys).
+
+Why: the library's own object has no types, shows its seed and takes mutable buffers; here a key has
+a role that is checked, and never prints its secret. Called by `keys`, `claims` and `users`.
+Promise: G5, a seed of one role cannot be used in the place of another.
+"""
+
+import base64
+import os
+from enum import Enum
+from typing import Self
+
+import nkeys
+
+
+class Role(Enum):
+    """What a key stands for; the value is the first letter of its public key."""
+
+    OPERATOR = "O"
+    ACCOUNT = "A"
+    USER = "U"
+
+
+_PREFIX = {
+    Role.OPERATOR: nkeys.PREFIX_BYTE_OPERATOR,
+    Role.ACCOUNT: nkeys.PREFIX_BYTE_ACCOUNT,
+    Role.USER: nkeys.PREFIX_BYTE_USER,
+}
+
+
+class KeyPair:
+    """A seed and what follows from it."""
+
+    __slots__ = ("_pair", "_seed", "public", "role")
+
+    def __init__(self, seed: str, role: Role) -> None:
+        """Take a seed over.
+
+        Args:
+            seed: as nkeys spells it, "S", the role's letter, then base32.
+            role: what the seed must be for.
+
+        Raises:
+            ValueError: it is not a seed, or one of another role. The message never holds the seed.
+        """
+        try:
+            self._pair = nkeys.from_seed(bytearray(seed.encode("ascii")))
+            public = self._pair.public_key
+        except Exception as error:
+            raise ValueError(f"not an nkeys seed ({type(error).__name__})") from None
+        self.public: str = public.decode() if isinstance(public, (bytes, bytearray)) else public
+        if self.public[:1] != role.value:
+            raise ValueError(f'a seed of role "{self.public[:1]}", expected "{role.value}"')
+        self.role = role
+        self._seed = seed
+
+    @classmethod
+    def generate(cls, role: Role) -> Self:
+        """Make a new pair from the system's random source."""
+        return cls(nkeys.encode_seed(os.urandom(32), _PREFIX[role]).decode("ascii"), role)
+
+    @property
+    def seed(self) -> str:
+        """The secret, for an owner-only file or a credentials text, never for a log."""
+        return self._seed
+
+    def sign(self, data: bytes) -> bytes:
+        """Return the 64-byte Ed25519 signature of `data`."""
+        return bytes(self._pair.sign(data))
+
+    def sign_nonce(self, nonce: str) -> bytes:
+        """Answer a server's challenge: the base64 signature that nats-py's callback returns."""
+        return base64.b64encode(self.sign(nonce.encode()))
+
+    def __repr__(self) -> str:
+        return f"KeyPair({self.public})"

@@ -1,0 +1,56 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Hand account tokens to a running server, and see that it took them over.
+
+Why: the server answers 200 and stores a token even when it then refuses to apply it, and the good
+one on its disk is overwritten; so what was pushed is read back. Called by the embedded NATS for
+each new or changed tenant; next comes `streams`. Promise: G5, G6 (one push changes one account).
+"""
+
+import json
+
+import nats.errors
+from nats.aio.client import Client
+
+from headwater_operator.accounts.errors import ClaimsRefusedError
+
+_REQUEST_TIMEOUT_S = 5.0
+_READ_BACK = "look at the server's log, it says why; then push again"
+
+
+async def push_account(system: Client, *, account: str, token: str, what: str) -> None:
+    """Push one account's token and read it back.
+
+    Args:
+        system: a connection of the system account.
+        account: the account's public key.
+        token: the signed token.
+        what: whose account, for messages.
+
+    Raises:
+        ClaimsRefusedError: the token is too large, was refused, or is not what the server now has.
+    """
+    data = token.encode("ascii")
+    if len(data) > system.max_payload:
+        raise ClaimsRefusedError(
+            f"{what}: its token has {len(data)} bytes, the server takes {system.max_payload}",
+            "raise the server's max_payload; each tenant adds some 250 bytes to the capture token",
+        )
+    answer = json.loads(await _ask(system, "$SYS.REQ.CLAIMS.UPDATE", data, what))
+    code = answer.get("data", {}).get("code")
+    if code != 200:
+        reason = answer.get("error", answer.get("data", {}))
+        raise ClaimsRefusedError(f"{what}: the server refused its token: {reason}", _READ_BACK)
+    stored = await _ask(system, f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", what)
+    if stored != data:
+        raise ClaimsRefusedError(f"{what}: the server holds another token than pushed", _READ_BACK)
+
+
+async def _ask(system: Client, subject: str, data: bytes, what: str) -> bytes:
+    try:
+        reply = await system.request(subject, data, timeout=_REQUEST_TIMEOUT_S)
+    except (nats.errors.Error, TimeoutError) as error:
+        raise ClaimsRefusedError(
+            f"{what}: no answer from the server to {subject}: {error!r}",
+            "check that the server runs and that its system account is this operator's",
+        ) from error
+    return bytes(reply.data)
