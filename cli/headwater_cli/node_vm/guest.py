@@ -164,9 +164,16 @@ def _decode(value: object) -> bytes:
     return base64.b64decode(str(value))
 
 
+def _decode_all(values: object) -> list[bytes]:
+    assert isinstance(values, list)
+    return [_decode(value) for value in values]
+
+
 def _become(request: dict[str, object], streams: tuple[int, int, int]) -> None:
     """In the child: take on the caller's circumstances and exec; never returns."""
     status = _NOT_EXECUTABLE
+    arguments = _decode_all(request["argv"])
+    shown = arguments[0].decode(errors="backslashreplace")
     try:
         os.setsid()
         for number, stream in enumerate(streams):
@@ -174,20 +181,18 @@ def _become(request: dict[str, object], streams: tuple[int, int, int]) -> None:
         for number in (signal.SIGPIPE, signal.SIGINT, signal.SIGTERM, signal.SIGXFSZ):
             signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        soft, hard = request["nofile"]  # type: ignore[misc]
         with contextlib.suppress(OSError, ValueError):
+            soft, hard = map(int, str(request["nofile"]).split())
             resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
         os.umask(int(str(request["umask"])))
         os.chdir(_decode(request["cwd"]))
-        arguments = [_decode(item) for item in request["argv"]]  # type: ignore[attr-defined]
-        pairs = (_decode(item).partition(b"=") for item in request["env"])  # type: ignore[attr-defined]
-        environment = {name: value for name, _, value in pairs}
-        os.execvpe(arguments[0], arguments, environment)
-    except FileNotFoundError as error:
+        pairs = (item.partition(b"=") for item in _decode_all(request["env"]))
+        os.execvpe(arguments[0], arguments, {name: value for name, _, value in pairs})
+    except FileNotFoundError:
         status = _NOT_FOUND
-        os.write(2, f"headwater: {error.filename or arguments[0]!r}: not found\n".encode())
+        os.write(2, f"headwater: {shown}: not found\n".encode())
     except BaseException as error:
-        os.write(2, f"headwater: {error}\n".encode())
+        os.write(2, f"headwater: {shown}: {error}\n".encode())
     os._exit(status)
 
 

@@ -35,9 +35,9 @@ def resolve(modules: Path, names: Iterable[str]) -> list[Path]:
     """
     dependencies: dict[str, tuple[str, list[str]]] = {}
     for line in (modules / "modules.dep").read_text(encoding="utf-8").splitlines():
-        path, _, needs = line.partition(":")
+        path, _, rest = line.partition(":")
         # depmod lists needs with the deepest last.
-        dependencies[_name(path)] = (path, needs.split()[::-1])
+        dependencies[_name(path)] = (path, rest.split()[::-1])
     ordered: dict[str, None] = {}
     for name in names:
         if name.replace("-", "_") in dependencies:

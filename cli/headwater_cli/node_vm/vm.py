@@ -11,11 +11,11 @@ import contextlib
 import json
 import os
 import resource
+import select
 import selectors
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -125,7 +125,7 @@ class NodeVm:
             "env": [_encoded(name + b"=" + value) for name, value in variables.items()],
             "cwd": _encoded(os.fsencode(Path(cwd or ".").absolute())),
             "umask": umask,
-            "nofile": [soft, hard],
+            "nofile": f"{soft} {hard}",
             "hostname": socket.gethostname(),
             "modules": str(self.kernel.modules.resolve()),
             "network": self.network,
@@ -263,7 +263,7 @@ class _Session:
             try:
                 view = view[os.write(target, view) :]
             except BlockingIOError:
-                selectors.select.select([], [target], [])
+                select.select([], [target], [])
             except BrokenPipeError:
                 # Nobody reads any more: the command learns it as it would outside.
                 outputs[name] = -1
@@ -392,7 +392,3 @@ class _Feeder:
     def _end(self) -> None:
         with contextlib.suppress(OSError):
             self._target.shutdown(socket.SHUT_WR)
-
-
-if __name__ == "__main__":
-    sys.exit("use python -m headwater_cli.node_vm")
