@@ -13,7 +13,7 @@ G6 (only slots whose compiled policy really changed get a new epoch).
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from headwater_prov.policy import CompiledPolicy, PolicySet, combine, compile_policy, select
+from headwater_prov.policy import CompiledPolicy, PolicySet, combine, compile_policy
 
 FIRST_SLOT = 1
 """0 in the kernel's maps means: in no scope."""
@@ -72,13 +72,16 @@ class Slot:
 
 
 def place(policies: PolicySet, workload: Workload) -> Placement | None:
-    """Return what `policies` say about `workload`, None where no policy selects it."""
-    tenant = policies.tenant_of(workload.namespace)
-    selected = select(policies.policies, workload.namespace, workload.labels)
-    if tenant is None or not selected:
+    """Return what `policies` say about `workload`, None where no policy selects it.
+
+    Raises:
+        NamespaceWithoutTenant: its namespace has policies, but nobody's stream to write to.
+    """
+    selected = policies.select(workload.namespace, workload.labels)
+    if not selected:
         return None
     return Placement(
-        tenant=tenant.name,
+        tenant=policies.tenant_of(workload.namespace).name,
         policies=tuple(sorted(f"{policy.namespace}/{policy.name}" for policy in selected)),
         compiled=combine([compile_policy(policy) for policy in selected]),
     )
