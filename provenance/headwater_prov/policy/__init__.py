@@ -1,2 +1,59 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Policies: loading, validation, compilation."""
+"""Policies: what is captured of which pods, from a person's YAML to what the kernel is told.
+
+Why: operator, agent and command line must never disagree on what a policy means. Everything here is
+pure. The way of a policy: `yaml_source` (bytes to values with places) -> `checking` (against the
+custom resource definitions, `schema` and `rules`) -> `building` (`model`) -> `loading` (across
+files) -> `compiled`. docs/policies.md is the page for people.
+"""
+
+from collections.abc import Mapping
+
+from headwater_prov.policy.building import default_policy
+from headwater_prov.policy.compiled import NOTHING, CompiledPolicy, combine, compile_policy
+from headwater_prov.policy.loading import load_directory, load_file
+from headwater_prov.policy.model import (
+    Compression,
+    Filters,
+    Operator,
+    PodSelector,
+    Policy,
+    PolicySet,
+    Quotas,
+    Requirement,
+    Tenant,
+    UnownedNamespaceError,
+)
+from headwater_prov.policy.problems import Place, PolicyErrors, PolicyProblem
+
+__all__ = [
+    "NOTHING",
+    "CompiledPolicy",
+    "Compression",
+    "Filters",
+    "Operator",
+    "Place",
+    "PodSelector",
+    "Policy",
+    "PolicyErrors",
+    "PolicyProblem",
+    "PolicySet",
+    "Quotas",
+    "Requirement",
+    "Tenant",
+    "UnownedNamespaceError",
+    "combine",
+    "compile",
+    "compile_policy",
+    "default_policy",
+    "load_directory",
+    "load_file",
+    "select",
+]
+
+compile = compile_policy  # noqa: A001  # read as policy.compile(...), the module is its namespace
+
+
+def select(policies: PolicySet, namespace: str, labels: Mapping[str, str]) -> list[Policy]:
+    """The policies of a namespace that select a pod with these labels, sorted by name."""
+    return policies.select(namespace, labels)

@@ -1,0 +1,217 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Policies in the form that a node works from: closed, normalised, known by their hash.
+
+Why: the kernel wants two masks and some flags, the stream wants a name for "what was in force", and
+two policies that mean the same must not look different. A policy's meaning is the set of flows it
+records: every (relation, sender's type, receiver's type) that the vocabulary allows and no filter
+names. The normal form is the largest pair of filters with that meaning, so equal hash and equal
+meaning are the same thing. Called by agent and operator; next, `headwater_agent.scope` writes it
+into a map. Promise: a policy edit that changes nothing starts no epoch (G6).
+"""
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from types import MappingProxyType
+from typing import Any, Final
+
+from headwater_prov.policy.model import PodSelector, Policy
+from headwater_prov.policy.schema import API_VERSION
+from headwater_prov.policy.selectors import normalise_selector
+from headwater_prov.vocabulary import Relation, VertexType
+
+_DISCLOSED_TYPES: Final = frozenset(
+    {VertexType.DISC_ACTIVITY, VertexType.DISC_AGENT, VertexType.DISC_ENTITY}
+)
+_WHOLE_KIND: Final = frozenset(
+    {
+        Relation.VERSION_ENTITY,
+        Relation.VERSION_ACTIVITY,
+        Relation.DERIVED_DISC,
+        Relation.GENERATED_DISC,
+        Relation.USED_DISC,
+        Relation.INFORMED_DISC,
+        Relation.INFLUENCED_DISC,
+        Relation.ASSOCIATED_DISC,
+    }
+)
+"""Relations that the vocabulary allows between all types of a PROV kind. Types that receive nothing
+(an argument, a path) have one version and no name to disclose by, so these never touch them."""
+
+_CHANGING: Final = _DISCLOSED_TYPES.union(
+    {VertexType.MACHINE}, *(r.receivers for r in Relation if r not in _WHOLE_KIND)
+)
+
+_ENDS: Final[Mapping[Relation, tuple[frozenset[VertexType], frozenset[VertexType]]]] = (
+    MappingProxyType(
+        {
+            r: (
+                (r.senders & _CHANGING, r.receivers & _CHANGING)
+                if r in _WHOLE_KIND
+                else (r.senders, r.receivers)
+            )
+            for r in Relation
+        }
+    )
+)
+
+
+@dataclass(frozen=True, slots=True)
+class CompiledPolicy:
+    """What to record, for whichever pods the selector says.
+
+    Args:
+        hash: SHA-256 of `canonical`, 64 lower-case hexadecimal digits.
+        canonical: the policy as canonical JSON; of a combination, the sorted hashes of its members.
+        selector: in its one form; None for a combination, whose members have been selected already,
+            and for a policy that records nothing.
+        relations_off: relations that are not recorded.
+        vertices_off: vertex types of which no relation is recorded.
+        compress_nodes: new versions only after the object has sent information.
+        compress_edges: an equal flow between equal versions once only.
+        duplicate: both vertices again with every relation.
+        arguments: whether arguments of executed programs are recorded.
+        suspend: whether nothing is recorded at all.
+        members: hashes of the policies that a combination is made of, else its own.
+    """
+
+    hash: str
+    canonical: str
+    selector: PodSelector | None
+    relations_off: frozenset[Relation]
+    vertices_off: frozenset[VertexType]
+    compress_nodes: bool
+    compress_edges: bool
+    duplicate: bool
+    arguments: bool
+    suspend: bool
+    members: frozenset[str]
+
+
+def compile_policy(policy: Policy) -> CompiledPolicy:
+    """The compiled form of a policy; equal for policies that record the same of the same pods."""
+    selector = normalise_selector(policy.selector)
+    relations_off = set(policy.filters.relations)
+    if not policy.arguments:
+        relations_off.add(Relation.ARG)
+    off = _largest_filters(relations_off, policy.filters.nodes)
+    if policy.suspend or selector is None or len(off[0]) == len(Relation):
+        return NOTHING
+    return _compiled(
+        selector,
+        *off,
+        policy.compression.nodes,
+        policy.compression.edges,
+        policy.compression.duplicate,
+    )
+
+
+def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
+    """What is recorded of a pod that several policies select: whatever any of them records.
+
+    Compression drops repetition only where all policies want it dropped. The order of the policies
+    and repeated ones make no difference; without any that records something, it is `NOTHING`.
+    """
+    distinct = {policy.hash: policy for policy in policies if not policy.suspend}
+    effective = [distinct[key] for key in sorted(distinct)]
+    if not effective:
+        return NOTHING
+    if len(effective) == 1:
+        return effective[0]
+    members = frozenset[str]().union(*(policy.members for policy in effective))
+    canonical = _canonical_json(sorted(members))
+    relations_off, vertices_off = _largest_filters(
+        frozenset.intersection(*(policy.relations_off for policy in effective)),
+        frozenset.intersection(*(policy.vertices_off for policy in effective)),
+    )
+    return CompiledPolicy(
+        hash=_sha256(canonical),
+        canonical=canonical,
+        selector=None,
+        relations_off=relations_off,
+        vertices_off=vertices_off,
+        compress_nodes=all(policy.compress_nodes for policy in effective),
+        compress_edges=all(policy.compress_edges for policy in effective),
+        duplicate=any(policy.duplicate for policy in effective),
+        arguments=any(policy.arguments for policy in effective),
+        suspend=False,
+        members=members,
+    )
+
+
+def _largest_filters(
+    relations: Iterable[Relation], nodes: Iterable[VertexType]
+) -> tuple[frozenset[Relation], frozenset[VertexType]]:
+    """The largest filters that leave the same flows as these do."""
+    off = frozenset(relations)
+    nodes_off = frozenset(nodes)
+    left = {
+        relation: (senders - nodes_off, receivers - nodes_off)
+        for relation, (senders, receivers) in _ENDS.items()
+        if relation not in off and senders - nodes_off and receivers - nodes_off
+    }
+    touched = frozenset[VertexType]().union(*(s | r for s, r in left.values()))
+    return frozenset(Relation) - left.keys(), frozenset(VertexType) - touched
+
+
+def _compiled(
+    selector: PodSelector | None,
+    relations_off: frozenset[Relation],
+    vertices_off: frozenset[VertexType],
+    compress_nodes: bool,
+    compress_edges: bool,
+    duplicate: bool,
+) -> CompiledPolicy:
+    suspend = selector is None
+    arguments = Relation.ARG not in relations_off
+    content: dict[str, Any] = {
+        "apiVersion": API_VERSION,
+        "arguments": arguments,
+        "capture": "all",
+        "compression": {
+            "duplicate": duplicate,
+            "edges": compress_edges,
+            "nodes": compress_nodes,
+        },
+        "filters": {
+            "nodes": sorted(vertex.camflow for vertex in vertices_off),
+            "relations": sorted(relation.camflow for relation in relations_off),
+        },
+        "podSelector": None if selector is None else _selector_json(selector),
+        "suspend": suspend,
+    }
+    canonical = _canonical_json(content)
+    digest = _sha256(canonical)
+    return CompiledPolicy(
+        hash=digest,
+        canonical=canonical,
+        selector=selector,
+        relations_off=relations_off,
+        vertices_off=vertices_off,
+        compress_nodes=compress_nodes,
+        compress_edges=compress_edges,
+        duplicate=duplicate,
+        arguments=arguments,
+        suspend=suspend,
+        members=frozenset({digest}),
+    )
+
+
+def _selector_json(selector: PodSelector) -> list[dict[str, Any]]:
+    return [
+        {"key": one.key, "operator": one.operator.value, "values": sorted(one.values)}
+        for one in selector.requirements
+    ]
+
+
+def _canonical_json(content: object) -> str:
+    return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
+
+
+def _sha256(text: str) -> str:
+    return hashlib.sha256(text.encode("ascii")).hexdigest()
+
+
+NOTHING: Final = _compiled(None, frozenset(Relation), frozenset(VertexType), True, True, False)
+"""The policy that records nothing: what every suspended one, and no policy at all, amounts to."""
