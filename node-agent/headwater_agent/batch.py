@@ -1,0 +1,203 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One message: a document, compressed, and the headers that say what it covers.
+
+Why: every number of a tenant's sequence must be in exactly one message's ``Hw-Seq`` range, as
+records of a graph or as a gap, and a message offered again must carry the same ``Nats-Msg-Id``.
+Both are decided here and nowhere else.
+
+Who calls it: :class:`headwater_agent.pipeline.TenantPipeline`. Next: the delivery queue and the
+publish window. Promises: G2 (ranges), G3 (message ids), G5 (numbers of batches and epochs are the
+tenant's own).
+"""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import orjson
+import zstandard
+from headwater_prov.identifiers import gap_key
+from headwater_prov.stream import ENCODING_ZSTD, Header, SequenceRange, message_id
+from headwater_prov.times import format_time
+from headwater_prov.vocabulary import PREFIXES, GapReason, RecordClass, VertexType
+
+from headwater_agent.node import NodeIdentity
+
+ZSTD_LEVEL: Final = 1
+"""Level 3 costs half as much again and saves a tenth."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """One message for one tenant."""
+
+    tenant: str
+    klass: str
+    """Class of the subject: "graph", "gap" or "machine"."""
+
+    payload: bytes
+    """One PROV-JSON document, compressed with zstd."""
+
+    headers: dict[str, str]
+
+    first: int
+    """First number of the tenant's sequence that it answers for; 0: for none."""
+
+    last: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchLimits:
+    """When a document is cut, whatever its age; its age is the business of who calls `flush`."""
+
+    max_bytes: int = 512 * 1024
+    """JSON in a document. A message must fit NATS' default of 1 MB even if nothing compresses, and
+    one record adds at most 30 KB; larger documents compress no better."""
+
+    max_records: int = 4096
+    """Captured records in a document."""
+
+
+@dataclass(slots=True)
+class BatchStatistics:
+    """What was made so far."""
+
+    documents: int = 0
+    records: int = 0
+    """Captured records in graph documents."""
+
+    elements: int = 0
+    """PROV elements and relations in them."""
+
+    json_bytes: int = 0
+    payload_bytes: int = 0
+    compress_ns: int = 0
+    """Time spent in zstd."""
+
+
+class BatchMaker:
+    """Makes the messages of one tenant.
+
+    `gap` may be called from any thread; the rest belongs to the pipeline's.
+    """
+
+    def __init__(self, tenant: str, node: NodeIdentity, machine: str) -> None:
+        """Start with batch number 1.
+
+        Args:
+            tenant: name of the tenant.
+            node: this node and load.
+            machine: the machine's object id under the tenant's key.
+        """
+        self.statistics: Final = BatchStatistics()
+        self._tenant = tenant
+        self._node = node
+        self._machine = machine
+        self._numbers = itertools.count(1)
+        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+
+    def graph(
+        self, document: bytes, first: int, last: int, elements: int, epochs: Mapping[int, str]
+    ) -> Batch:
+        """A graph document that holds the records `first` to `last`.
+
+        Args:
+            document: its JSON.
+            first: first number.
+            last: last number.
+            elements: PROV elements and relations in the document.
+            epochs: policy hashes by number of the epochs that the records are from.
+        """
+        begin = time.perf_counter_ns()
+        payload = self._compressor.compress(document)
+        statistics = self.statistics
+        statistics.compress_ns += time.perf_counter_ns() - begin
+        statistics.documents += 1
+        statistics.records += last - first + 1
+        statistics.elements += elements
+        statistics.json_bytes += len(document)
+        statistics.payload_bytes += len(payload)
+        headers = self._headers(elements, SequenceRange(first, last)) | _of_epochs(epochs)
+        return Batch(self._tenant, RecordClass.GRAPH, payload, headers, first, last)
+
+    def gap(
+        self, first: int, reasons: Iterable[tuple[GapReason, int]], begin_ns: int, end_ns: int
+    ) -> Batch:
+        """A gap document: records from `first` on are lost, so many for each reason.
+
+        Args:
+            first: first number that is lost.
+            reasons: reason and how many, in order; none of them 0.
+            begin_ns: no lost record is older; nanoseconds since 1970.
+            end_ns: no lost record is younger.
+        """
+        gaps: dict[str, object] = {}
+        at = first
+        for reason, count in reasons:
+            gaps[gap_key(self._node.origin, at)] = {
+                "prov:type": {"$": "hw:gap", "type": "xsd:QName"},
+                "hw:first": _integer(at),
+                "hw:last": _integer(at + count - 1),
+                "hw:count": _integer(count),
+                "hw:reason": str(reason),
+                "hw:begin": {"$": format_time(begin_ns), "type": "xsd:dateTime"},
+                "hw:end": {"$": format_time(end_ns), "type": "xsd:dateTime"},
+            }
+            at += count
+        payload = _compress({"prefix": dict(PREFIXES), "entity": gaps})
+        headers = self._headers(len(gaps), SequenceRange(first, at - 1))
+        return Batch(self._tenant, RecordClass.GAP, payload, headers, first, at - 1)
+
+    def machine(self, epoch: int, policy_hash: str) -> Batch:
+        """The record that begins an epoch: the machine, its kernel, the mode and the policy."""
+        node = self._node
+        agent = {
+            "prov:type": {"$": VertexType.MACHINE.qualified_name, "type": "xsd:QName"},
+            "cf:version": 0,
+            "cf:u_sysname": node.sysname,
+            "cf:u_release": node.release,
+            "cf:u_version": node.version,
+            "cf:u_machine": node.machine,
+            "hw:node": node.token,
+            "hw:bootId": node.boot_id.hex(),
+            "hw:mode": node.mode,
+            "hw:epoch": epoch,
+            "hw:policy": policy_hash,
+        }
+        document = {"prefix": dict(PREFIXES), "agent": {f"hw:{self._machine}.0": agent}}
+        headers = self._headers(1, None) | _of_epochs({epoch: policy_hash})
+        return Batch(self._tenant, RecordClass.MACHINE, _compress(document), headers, 0, 0)
+
+    def _headers(self, elements: int, covers: SequenceRange | None) -> dict[str, str]:
+        headers: dict[str, str] = {
+            Header.MESSAGE_ID.value: message_id(
+                self._node.token, self._node.load_id, next(self._numbers)
+            ),
+            Header.COUNT.value: str(elements),
+            Header.ENCODING.value: ENCODING_ZSTD,
+            Header.LOAD.value: self._node.load_id.hex(),
+        }
+        if covers is not None:
+            headers[Header.SEQUENCE.value] = str(covers)
+        return headers
+
+
+def _of_epochs(epochs: Mapping[int, str]) -> dict[str, str]:
+    """Epochs and their policies; a tenant with several slots may have several in one document."""
+    return {
+        Header.EPOCH.value: ",".join(str(epoch) for epoch in sorted(epochs)),
+        Header.POLICY.value: ",".join(epochs[epoch] for epoch in sorted(epochs)),
+    }
+
+
+def _compress(document: object) -> bytes:
+    return zstandard.compress(orjson.dumps(document), ZSTD_LEVEL)
+
+
+def _integer(value: int) -> object:
+    """A JSON number, or a typed literal where a 32-bit consumer would cut it off."""
+    return value if value < 2**31 else {"$": str(value), "type": "xsd:long"}

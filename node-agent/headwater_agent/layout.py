@@ -1,0 +1,230 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What crosses from the kernel, as numpy types: the twin of ``bpf/headwater/layout.h``.
+
+Why: one definition for both sides of the ring buffer. The C header is the original; a test compares
+every size and offset here with the debug information of the compiled object.
+
+Who calls it: :mod:`headwater_agent.ring` for the ring's cells, :mod:`headwater_agent.decode` and
+the compiled renderer for the records, the maps' readers for counters and configurations.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum, IntFlag
+from typing import Final
+
+import numpy as np
+
+CELL_BYTES: Final = 80
+RING_HEADER_BYTES: Final = 8
+COMM_BYTES: Final = 16
+TEXT_HEADER_BYTES: Final = 40
+TEXT_BYTES_MAX: Final = 4152
+TEXT_DATA_MAX: Final = TEXT_BYTES_MAX - TEXT_HEADER_BYTES
+SLOTS: Final = 1024
+
+RING_BUSY: Final = 1 << 31
+"""In a ring header's length: reserved, not yet submitted."""
+RING_DISCARD: Final = 1 << 30
+"""In a ring header's length: given back by the program; skip it."""
+
+
+class RecordKind(IntEnum):
+    """``header.record``."""
+
+    FLOW = 1
+    VERTEX = 2
+    NAME = 3
+    ARGUMENTS = 4
+
+
+class Mark(IntFlag):
+    """``header.marks`` of a flow: the edges and version edges that one record stands for."""
+
+    MAIN = 1 << 0
+    MEMORY = 1 << 1
+    NEW_A = 1 << 2
+    NEW_B = 1 << 3
+    NEW_C = 1 << 4
+
+
+class TextMark(IntFlag):
+    """``marks`` of a text record."""
+
+    TRUNCATED = 1 << 0
+    UNMOUNTED = 1 << 1
+    DELETED = 1 << 2
+
+
+class Loss(IntEnum):
+    """Why a record that was due was not submitted; index of ``counters.lost``."""
+
+    RING = 0
+    STORAGE = 1
+    SCRATCH = 2
+    CONTENTION = 3
+    MAPPINGS = 4
+    READ = 5
+
+
+class SlotFlag(IntFlag):
+    """``slot_config.flags``."""
+
+    ACTIVE = 1 << 0
+    COMPRESS_NODES = 1 << 1
+    COMPRESS_EDGES = 1 << 2
+    DUPLICATE = 1 << 3
+    ARGUMENTS = 1 << 4
+
+
+RING_HEADER: Final = np.dtype([("length", "<u4"), ("page_offset", "<u4")])
+
+HEADER: Final = np.dtype(
+    [
+        ("record", "u1"),
+        ("relation", "u1"),
+        ("slot", "<u2"),
+        ("cpu", "<u2"),
+        ("marks", "<u2"),
+        ("sequence", "<u4"),
+        ("epoch", "<u4"),
+        ("time_ns", "<u8"),
+    ]
+)
+
+FLOW: Final = np.dtype(
+    [
+        ("header", HEADER),
+        ("a", "<u8"),
+        ("b", "<u8"),
+        ("c", "<u8"),
+        ("a_version", "<u4"),
+        ("b_version", "<u4"),
+        ("c_version", "<u4"),
+        ("flags", "<u4"),
+        ("offset", "<i8"),
+    ]
+)
+
+TASK: Final = np.dtype(
+    [
+        ("pid", "<u4"),
+        ("tgid", "<u4"),
+        ("vpid", "<u4"),
+        ("utsns", "<u4"),
+        ("ipcns", "<u4"),
+        ("mntns", "<u4"),
+        ("pidns", "<u4"),
+        ("netns", "<u4"),
+        ("cgroupns", "<u4"),
+        ("pad", "<u4"),
+        ("start_time_ns", "<u8"),
+        ("cgroup", "<u8"),
+        ("comm", f"V{COMM_BYTES}"),
+    ]
+)
+
+MEMORY: Final = np.dtype(
+    [
+        ("tgid", "<u4"),
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("pad", "<u4"),
+        ("cgroup", "<u8"),
+        ("comm", f"V{COMM_BYTES}"),
+    ]
+)
+
+INODE: Final = np.dtype(
+    [
+        ("mode", "<u4"),
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("device", "<u4"),
+        ("ino", "<u8"),
+        ("generation", "<u4"),
+        ("pad", "<u4"),
+        ("uuid", "V16"),
+    ]
+)
+
+SOCKET: Final = np.dtype(
+    [
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("ino", "<u8"),
+        ("family", "<u2"),
+        ("type", "<u2"),
+        ("protocol", "<u2"),
+        ("pad", "<u2"),
+    ]
+)
+
+IATTR: Final = np.dtype(
+    [("valid", "<u4"), ("mode", "<u4"), ("uid", "<u4"), ("gid", "<u4"), ("size", "<i8")]
+)
+
+VERTEX_HEADER_BYTES: Final = 40
+VERTEX_UNION_BYTES: Final = 112
+
+VERTEX: Final = np.dtype(
+    {
+        "names": "header object version type bare owner task memory inode socket iattr".split(),
+        "formats": [HEADER, "<u8", "<u4", "u1", "u1", "<u2", TASK, MEMORY, INODE, SOCKET, IATTR],
+        "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 5],
+        "itemsize": VERTEX_HEADER_BYTES + VERTEX_UNION_BYTES,
+    }
+)
+"""The attributes are a union: which one holds is said by ``type``."""
+
+TEXT_HEADER: Final = np.dtype(
+    [
+        ("header", HEADER),
+        ("object", "<u8"),
+        ("version", "<u4"),
+        ("length", "<u2"),
+        ("marks", "<u2"),
+    ]
+)
+"""A text record without its data, which follows at byte ``TEXT_HEADER_BYTES``."""
+
+COUNTERS: Final = np.dtype([("captured", "<u8"), ("lost", "<u8", (len(Loss),))])
+
+SLOT_CONFIG: Final = np.dtype(
+    [
+        ("relations_off", "<u8", (2,)),
+        ("vertices_off", "<u4"),
+        ("epoch", "<u4"),
+        ("flags", "<u4"),
+        ("pad", "<u4"),
+    ]
+)
+
+for _type, _bytes in (
+    (RING_HEADER, RING_HEADER_BYTES),
+    (HEADER, 24),
+    (FLOW, 72),
+    (TASK, 72),
+    (MEMORY, 40),
+    (INODE, 48),
+    (SOCKET, 24),
+    (IATTR, 24),
+    (VERTEX, 152),
+    (TEXT_HEADER, TEXT_HEADER_BYTES),
+    (COUNTERS, 56),
+    (SLOT_CONFIG, 32),
+):
+    if _type.itemsize != _bytes:
+        raise AssertionError(f"layout.h says {_bytes} bytes, numpy {_type.itemsize}: {_type}")
+
+
+def text_payload_bytes(length: int) -> int:
+    """Payload size of the ring record that the kernel makes for ``length`` bytes of text.
+
+    :raises ValueError: if no text record is that long.
+    """
+    for cells in (3, 7, 52):
+        payload = CELL_BYTES * cells - RING_HEADER_BYTES
+        if length <= payload - TEXT_HEADER_BYTES:
+            return payload
+    raise ValueError(f"length {length}: a text record holds at most {TEXT_DATA_MAX} bytes")

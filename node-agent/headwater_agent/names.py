@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Paths and arguments: from the kernel's bytes to vertices of their own.
+
+Why: a name is shared by many objects and many documents; it is decoded, escaped and given its id
+once and kept for a while.
+
+Who calls it: the renderer through :class:`headwater_agent.pipeline.TenantPipeline`, for each name
+or argument record. Promise G5: ids are made under the tenant's key.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+import orjson
+from headwater_prov.escaping import escape
+from headwater_prov.identifiers import argv_id, path_id
+
+from headwater_agent.layout import TextMark
+
+_CACHE_PATHS: Final = 4096
+
+TextVertex = tuple[bytes, bytes | None, bytes]
+"""Id, declaration unless the document has it, attributes of the edge from it."""
+
+
+def path_of(data: bytes, marks: int) -> bytes:
+    """The path whose components, last first, each ended by NUL, are `data`.
+
+    A path whose front did not fit the record has no leading slash.
+    """
+    components = data.split(b"\0")[-2::-1]
+    path = b"/".join(components)
+    return path if marks & TextMark.TRUNCATED else b"/" + path
+
+
+def arguments_of(data: bytes) -> list[bytes]:
+    """The arguments in `data`, each ended by NUL; the last may have been cut off."""
+    arguments = data.split(b"\0")
+    if not arguments[-1]:
+        arguments.pop()
+    return arguments
+
+
+def escape_to_json(raw: bytes) -> tuple[bytes, bool]:
+    """A name as a JSON string, and whether it had to be escaped (``hw:escaped``)."""
+    text, escaped = escape(raw)
+    return orjson.dumps(text), escaped
+
+
+def edge_attributes(marks: int) -> bytes:
+    """What the marks of a name record say about this naming, as JSON members."""
+    return (b',"hw:unmounted":true' if marks & TextMark.UNMOUNTED else b"") + (
+        b',"hw:deleted":true' if marks & TextMark.DELETED else b""
+    )
+
+
+class NameWriter:
+    """Writes the path and argument vertices of one tenant."""
+
+    def __init__(self, key: bytes, machine_id: bytes) -> None:
+        """Args: key: the tenant's; machine_id: 16 bytes."""
+        self._key = key
+        self._machine_id = machine_id
+        self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
+        self._in_document: set[bytes] = set()
+
+    def begin_document(self) -> None:
+        """From now on no vertex is declared yet."""
+        self._in_document.clear()
+
+    def name(self, data: bytes, marks: int) -> TextVertex:
+        """The path vertex of a name record."""
+        known = (data, bool(marks & TextMark.TRUNCATED))
+        found = self._paths.get(known)
+        if found is None:
+            if len(self._paths) >= _CACHE_PATHS:
+                self._paths.clear()
+            found = self._paths[known] = self._write_path(path_of(data, marks), known[1])
+        identifier, declaration = found
+        attributes = edge_attributes(marks) if marks else b""
+        if identifier in self._in_document:
+            return identifier, None, attributes
+        self._in_document.add(identifier)
+        return identifier, declaration, attributes
+
+    def arguments(self, data: bytes, marks: int, vertex: str) -> list[TextVertex]:
+        """The argument vertices of a program; `vertex` is its process memory's vertex id."""
+        vertices: list[TextVertex] = []
+        arguments = arguments_of(data)
+        for index, argument in enumerate(arguments):
+            identifier = argv_id(self._key, vertex, index).encode()
+            declaration = None
+            if identifier not in self._in_document:
+                self._in_document.add(identifier)
+                cut = bool(marks & TextMark.TRUNCATED) and index == len(arguments) - 1
+                declaration = _declare(identifier, b"argv", b"value", argument, cut)
+            vertices.append((identifier, declaration, b""))
+        return vertices
+
+    def _write_path(self, path: bytes, truncated: bool) -> tuple[bytes, bytes]:
+        identifier = path_id(self._key, self._machine_id, path).encode()
+        return identifier, _declare(identifier, b"path", b"pathname", path, truncated)
+
+
+def _declare(
+    identifier: bytes, kind: bytes, attribute: bytes, raw: bytes, truncated: bool
+) -> bytes:
+    value, escaped = escape_to_json(raw)
+    return b"".join(
+        (
+            b'"hw:' + identifier + b'.0":{"prov:type":{"$":"cf:' + kind,
+            b'","type":"xsd:QName"},"cf:version":0,"cf:' + attribute + b'":' + value,
+            b',"hw:escaped":true' if escaped else b"",
+            b',"hw:truncated":true' if truncated else b"",
+            b"},",
+        )
+    )
