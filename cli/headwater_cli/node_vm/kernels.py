@@ -78,18 +78,24 @@ def _debian_default() -> str:
     return {"bookworm": "6.1", "trixie": "6.12"}.get(codename, "")
 
 
+def _of_suite(wanted: str) -> str:
+    """Return the release that set-up took from the suite of that name, or `wanted` itself."""
+    record = cache_directory() / "kernel-suites" / wanted
+    return record.read_text(encoding="utf-8").strip() if record.is_file() else wanted
+
+
 def find_kernel(wanted: str = "") -> Kernel:
     """Return the newest kernel whose release starts with the numbers in `wanted`.
 
     Args:
-        wanted: a release or its beginning ("6.12"); empty for this distribution's own version, or
-            the newest there is when it is not among them.
+        wanted: a release or its beginning ("6.12"), or a Debian suite ("sid"); empty for this
+            distribution's own version, or the newest there is when it is not among them.
 
     Raises:
         NodeVmError: no kernel is there, or none matches.
     """
     kernels = known_kernels()
-    prefix = wanted or _debian_default()
+    prefix = _of_suite(wanted) if wanted else _debian_default()
     for kernel in kernels:
         if kernel.release == prefix or re.match(re.escape(prefix) + r"(?!\d)", kernel.release):
             return kernel

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+# The two commands of the README are `make demo` and `make test`; each sets up what it needs.
+
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.NOTPARALLEL:
+.DEFAULT_GOAL := help
+
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest
+PACKAGES := provenance/headwater_prov node-agent/headwater_agent operator/headwater_operator \
+	auditor/headwater_auditor cli/headwater_cli
+# What each `make test` boots: the whole kernel suite on the first, its every_kernel part on the rest.
+KERNELS := trixie bookworm sid
+
+.PHONY: help
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+# --- set-up: idempotent, and done in a moment when nothing is missing ---------------------------
+
+.PHONY: setup
+setup: ## packages and .venv; afterwards the program is .venv/bin/headwater
+	@setup/packages.sh run
+	@/usr/bin/python3 setup/venv.py
+
+.PHONY: setup-test
+setup-test:
+	@setup/packages.sh test
+	@/usr/bin/python3 setup/venv.py
+	@/usr/bin/python3 setup/kernels.py $(KERNELS)
+
+.PHONY: kernels
+kernels: ## the stock kernels of the node VM, into the cache
+	@setup/packages.sh run
+	@/usr/bin/python3 setup/kernels.py $(KERNELS)
+
+# --- to look at -----------------------------------------------------------------------------------
+
+.PHONY: demo
+demo: setup ## real programs, captured; where did report.csv come from?
+	@/usr/bin/python3 setup/kernels.py --if-needed
+	@$(PYTHON) -m headwater_cli.demo
+
+# --- to check -------------------------------------------------------------------------------------
+
+.PHONY: test
+test: setup-test ## lint, unit, integration, end to end, and the kernel suite in node VMs
+	@$(MAKE) --no-print-directory lint
+	@$(PYTEST) tests/unit tests/integration tests/e2e
+	@$(PYTHON) -m tests.kernel --part $(KERNELS)
+
+.PHONY: test-all
+test-all: setup-test ## the same with the whole kernel suite on every kernel
+	@$(MAKE) --no-print-directory lint
+	@$(PYTEST) tests/unit tests/integration tests/e2e
+	@$(PYTHON) -m tests.kernel $(KERNELS)
+
+.PHONY: test-unit
+test-unit: setup ## the tests that need no server and no kernel
+	@$(PYTEST) tests/unit
+
+.PHONY: test-integration
+test-integration: setup ## the tests with a real nats-server
+	@$(PYTEST) tests/integration
+
+.PHONY: test-e2e
+test-e2e: setup-test ## the tests of the program as a user runs it
+	@$(PYTEST) tests/e2e
+
+.PHONY: test-kernel
+test-kernel: setup-test ## the kernel suite; KERNELS=sid for one kernel
+	@$(PYTHON) -m tests.kernel $(KERNELS)
+
+.PHONY: test-fresh
+test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an hour)
+	@setup/packages.sh fresh
+	@/usr/bin/python3 setup/fresh.py
+
+.PHONY: lint
+lint: setup ## style, types, import rules, licences, links
+	@command -v clang-format > /dev/null || setup/packages.sh test
+	@.venv/bin/ruff check .
+	@.venv/bin/ruff format --check --quiet .
+	@.venv/bin/mypy $(PACKAGES) setup/*.py tests $(wildcard bench)
+	@.venv/bin/lint-imports --no-logo 2> /dev/null
+	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty clang-format --dry-run -Werror
+	@$(PYTHON) setup/checks.py
+
+.PHONY: format
+format: setup ## put Python and C in the project's style
+	@.venv/bin/ruff check --fix --quiet .
+	@.venv/bin/ruff format --quiet .
+	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty clang-format -i
+
+.PHONY: bench
+bench: setup ## all benchmarks; figures of record are in docs/performance.md
+	@/usr/bin/python3 setup/kernels.py trixie
+	@for benchmark in bench/*/__main__.py; do \
+		name=$$(basename "$$(dirname "$$benchmark")"); \
+		echo "== $$name"; $(PYTHON) -m "bench.$$name"; \
+	done
+
+.PHONY: clean
+clean: ## what was built; the cache and the kernels stay
+	@rm -rf build demo/work demo/provenance.json demo/lineage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
+
+.PHONY: distclean
+distclean: clean ## and the virtual environment
+	@rm -rf .venv

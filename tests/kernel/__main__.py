@@ -1,0 +1,93 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`python -m tests.kernel SUITE...`: the kernel suite, one boot and one pytest session per kernel.
+
+Why: a boot per test would make the suite slow. Called by the Makefile. Each session runs inside its
+node VM over this checkout; the first one's output is shown as it comes, the others' when they end.
+Exit status: that of the first session that failed, else 0.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from headwater_cli.node_vm import Kernel, find_kernel
+
+ROOT = Path(__file__).resolve().parents[2]
+LOGS = ROOT / "build" / "kernel-suite"
+
+
+class Session:
+    """The suite, or its part, on one kernel."""
+
+    def __init__(self, kernel: Kernel, arguments: list[str], *, shown: bool, cpus: int) -> None:
+        self.kernel = kernel
+        self.shown = shown
+        self.log = LOGS / f"{kernel.release}.log"
+        self.started_s = time.monotonic()
+        vm = [sys.executable, "-m", "headwater_cli.node_vm", "--kernel", kernel.release]
+        vm += ["--cpus", str(cpus), "--memory", "3G", "--"]
+        # Files of the tests live in memory: 9p is the host's business, not what is tested.
+        inside = ["env", "HEADWATER_NODE_VM=1", "TMPDIR=/dev/shm", "PYTHONDONTWRITEBYTECODE=1"]
+        pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
+        pytest += ["-o", "timeout=600", f"--junitxml={LOGS / kernel.release}.xml"]
+        output = None if shown else self.log.open("wb")
+        self._process = subprocess.Popen(
+            [*vm, *inside, *pytest, *arguments],
+            cwd=ROOT,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT if output else None,
+        )
+        if output:
+            output.close()
+
+    def finish(self) -> int:
+        """Wait; show what was not shown yet; return the session's exit status."""
+        status = self._process.wait()
+        if not self.shown:
+            sys.stdout.write(f"== kernel {self.kernel.release}\n")
+            sys.stdout.write(self.log.read_text(encoding="utf-8", errors="replace"))
+        took_s = time.monotonic() - self.started_s
+        verdict = "passed" if status == 0 else f"FAILED with status {status}"
+        print(f"== kernel {self.kernel.release}: {verdict} in {took_s:.0f} s", flush=True)
+        return status
+
+
+def main() -> int:
+    """Run the sessions, two at a time where there are the CPUs for it."""
+    parser = argparse.ArgumentParser(prog="python -m tests.kernel")
+    parser.add_argument("kernel", nargs="+", help="a suite (trixie) or a release (6.12)")
+    parser.add_argument(
+        "--part",
+        action="store_true",
+        help="all tests on the first kernel, every_kernel's elsewhere",
+    )
+    parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs of each guest")
+    parser.add_argument("-k", dest="select", default="", help="pytest's own -k")
+    parser.add_argument("-m", dest="marker", default="", help="pytest's own -m")
+    parser.add_argument("--test", action="append", default=[], help="a file or test, not all")
+    chosen = parser.parse_args()
+    LOGS.mkdir(parents=True, exist_ok=True)
+    waiting = [find_kernel(name) for name in chosen.kernel]
+    running: list[Session] = []
+    statuses: list[int] = []
+    at_once = max(1, min(2, (os.cpu_count() or 1)))
+    for number, kernel in enumerate(waiting):
+        arguments = list(chosen.test) or ["tests/kernel"]
+        marker = "every_kernel" if chosen.part and number > 0 else chosen.marker
+        arguments += ["-m", marker] if marker else []
+        arguments += ["-k", chosen.select] if chosen.select else []
+        if len(running) == at_once:
+            statuses.append(running.pop().finish())
+        if number == 0:
+            print(f"== kernel {kernel.release}", flush=True)
+        running.append(Session(kernel, arguments, shown=number == 0, cpus=chosen.cpus))
+    statuses += [session.finish() for session in running]
+    return next((status for status in statuses if status), 0)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
