@@ -10,9 +10,10 @@ set -eu
 
 # ca-certificates: pip's downloads           python3-bpfcc, bpftool: compile and load the programs
 # python3-venv: the virtual environment      graphviz: pictures of lineage
+# gcc, libc6-dev, python3-dev: the agent's one compiled module
 # qemu-system-x86, busybox-static, kmod: the node VM
 packages="ca-certificates python3 python3-venv python3-bpfcc bpftool graphviz
-	qemu-system-x86 busybox-static kmod"
+	gcc libc6-dev python3-dev qemu-system-x86 busybox-static kmod"
 case "${1:-run}" in
 run) ;;
 test) packages="$packages clang-format git" ;;

@@ -14,6 +14,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -37,7 +38,8 @@ def cache_directory() -> Path:
 def wanted_stamp() -> str:
     """Return a digest of all that the environment is made from."""
     digest = hashlib.sha256(f"{sys.version}\n{ROOT}\n".encode())
-    for path in (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__)):
+    compiled = sorted(ROOT.glob("node-agent/**/*.p[yx][xi]"))
+    for path in (ROOT / "pyproject.toml", CONSTRAINTS, Path(__file__), *compiled):
         digest.update(path.read_bytes())
     return digest.hexdigest()
 
@@ -92,8 +94,8 @@ def install(venv: Path, constraints: list[str]) -> None:
     wheels = ["--prefer-binary", "--only-binary", ":all:", "--no-binary", SOURCE_ONLY]
     wheels += ["--use-feature=no-binary-enable-wheel-cache"] if _pip_is_old(venv) else []
     print("setup: installing the pinned Python packages", flush=True)
-    # The build backend comes first: without isolation no second, unpinned one is fetched.
-    pip(venv, "install", *wheels, *constraints, _pin("setuptools"), "wheel")
+    # What builds comes first: without isolation nothing unpinned is fetched for it.
+    pip(venv, "install", *wheels, *constraints, *build_requirements())
     target = f"{ROOT}[dev]"
     pip(venv, "install", *wheels, *constraints, "--no-build-isolation", "--editable", target)
 
@@ -104,11 +106,10 @@ def _pip_is_old(venv: Path) -> bool:
     return tuple(int(part) for part in version.split(".")[:2]) < (23, 1)
 
 
-def _pin(name: str) -> str:
-    for line in (ROOT / "pyproject.toml").read_text(encoding="utf-8").splitlines():
-        if line.strip().startswith(f'"{name}=='):
-            return line.split('"')[1]
-    raise LookupError(f"pyproject.toml pins no {name}")
+def build_requirements() -> list[str]:
+    """Return what pyproject.toml says the build needs."""
+    with (ROOT / "pyproject.toml").open("rb") as file:
+        return list(tomllib.load(file)["build-system"]["requires"])
 
 
 def renew() -> None:
