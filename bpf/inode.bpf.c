@@ -160,9 +160,9 @@ LSM_PROBE(inode_readlink, struct dentry *dentry)
 LSM_PROBE(inode_free_security, struct inode *inode)
 {
 	struct hw_object *object = inodes.inode_storage_get(inode, 0, 0), *shared;
-	struct hw_context context = {};
 	struct hw_inode_key key = {};
 	struct hw_evicted kept = {};
+	struct hw_context context;
 	u64 id;
 
 	if (!object || !object->id)
@@ -181,12 +181,9 @@ LSM_PROBE(inode_free_security, struct inode *inode)
 		evicted.update(&key, &kept);
 		return 0;
 	}
-	context.slot = object->owner;
-	context.config = hw_config_of(context.slot);
-	if (!context.slot || !context.config)
-		return 0;
-	context.epoch = context.config->epoch;
-	context.flags = context.config->flags;
-	hw_terminated(&context, HW_RELATION_FREE, &kept.object);
+	if (hw_enter_owner(&context, object->owner) &&
+	    hw_ends(&context, HW_RELATION_FREE, kept.object.declared))
+		hw_end(&context, HW_RELATION_FREE, kept.object.id,
+		       hw_version(kept.object.state));
 	return 0;
 }

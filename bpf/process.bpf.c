@@ -218,10 +218,8 @@ LSM_PROBE(bprm_committed_creds, struct linux_binprm *bprm)
 		flow->c_version = old_version;
 		hw_submit(flow);
 	}
-	if (old.id) {
-		old.state = (u64)old_version << HW_STATE_VERSION_SHIFT;
-		hw_terminated(&context, HW_RELATION_TERMINATE_PROC, &old);
-	}
+	if (old.id && hw_ends(&context, HW_RELATION_TERMINATE_PROC, old.declared))
+		hw_end(&context, HW_RELATION_TERMINATE_PROC, old.id, old_version);
 	return 0;
 }
 
@@ -341,11 +339,14 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 
 	if (!hw_enter(&context) || !hw_with_self(&context))
 		return 0;
-	hw_terminated(&context, HW_RELATION_TERMINATE_TASK, &context.self->task);
+	if (hw_ends(&context, HW_RELATION_TERMINATE_TASK, context.self->task.declared))
+		hw_end(&context, HW_RELATION_TERMINATE_TASK, context.self->task.id,
+		       hw_send(&context.self->task));
 	if (context.task->signal->live.counter)
 		return 0;
 	leader = hw_leader_of(context.task, context.self, context.slot);
-	if (leader)
-		hw_terminated(&context, HW_RELATION_TERMINATE_PROC, &leader->memory);
+	if (leader && hw_ends(&context, HW_RELATION_TERMINATE_PROC, leader->memory.declared))
+		hw_end(&context, HW_RELATION_TERMINATE_PROC, leader->memory.id,
+		       hw_send(&leader->memory));
 	return 0;
 }

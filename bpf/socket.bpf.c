@@ -154,21 +154,16 @@ LSM_PROBE(unix_may_send, struct socket *socket, struct socket *other)
 /* The address is free for another socket from here on. */
 LSM_PROBE(sk_free_security, struct sock *sock)
 {
-	struct hw_object *object, last;
-	struct hw_context context = {};
+	struct hw_context context;
+	struct hw_object *object;
 	u64 address = (u64)sock;
 
 	object = sockets.lookup(&address);
 	if (!object)
 		return 0;
-	last = *object;
+	if (hw_enter_owner(&context, object->owner) &&
+	    hw_ends(&context, HW_RELATION_FREE, object->declared))
+		hw_end(&context, HW_RELATION_FREE, object->id, hw_send(object));
 	sockets.delete(&address);
-	context.slot = last.owner;
-	context.config = hw_config_of(context.slot);
-	if (!context.slot || !context.config)
-		return 0;
-	context.epoch = context.config->epoch;
-	context.flags = context.config->flags;
-	hw_terminated(&context, HW_RELATION_FREE, &last);
 	return 0;
 }

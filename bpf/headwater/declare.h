@@ -194,66 +194,69 @@ static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task
 /*
  * hw_write_path() - the components of a path, from the last to the first
  *
- * Ends at the acting task's root, so a container's paths are those it sees.
- * Returns the number of bytes written; sets marks.
+ * Ends at the acting task's root, so a container's paths are those it sees. How
+ * much is written is kept in the text itself, because the verifier would follow
+ * a local variable through every combination of component lengths.
+ *
+ * Sets the text's length and marks.
  */
-static __always_inline u32 hw_write_path(struct hw_text *text, struct task_struct *task,
-					 struct dentry *dentry, struct vfsmount *vfsmount)
+static __always_inline void hw_write_path(struct hw_text *text, struct task_struct *task,
+					  struct dentry *dentry, struct vfsmount *vfsmount)
 {
 	struct dentry *parent = 0, *mount_root = 0, *root = 0;
-	struct mount *mount = vfsmount ? hw_mount_of(vfsmount) : 0, *above = 0, *root_mount = 0;
+	struct mount *mount = hw_mount_of(vfsmount), *above = 0, *root_mount = 0;
 	struct fs_struct *fs = task->fs;
 	const unsigned char *name = 0;
 	void *hashed = 0;
-	u32 used = 0, i;
+	u32 used, i;
 	int length;
 
+	text->length = 0;
 	text->marks = vfsmount ? 0 : HW_TEXT_UNMOUNTED;
 	READ(root, fs->root.dentry);
-	READ(vfsmount, fs->root.mnt);
-	root_mount = hw_mount_of(vfsmount);
+	READ(root_mount, fs->root.mnt);
+	root_mount = hw_mount_of((struct vfsmount *)root_mount);
 	READ(parent, dentry->d_parent);
 	READ(hashed, dentry->d_hash.pprev);
 	if (!hashed && parent != dentry)
 		text->marks |= HW_TEXT_DELETED;
 	for (i = 0; i < HW_COMPONENTS; i++) {
-		if (dentry == root && (!mount || mount == root_mount))
-			return used;
-		if (mount) {
-			READ(mount_root, mount->mnt.mnt_root);
-			if (dentry == mount_root) {
-				READ(above, mount->mnt_parent);
-				if (above == mount)
-					return used;
-				READ(dentry, mount->mnt_mountpoint);
-				mount = above;
-				continue;
-			}
-		}
+		if (dentry == root && mount == root_mount)
+			return;
 		READ(parent, dentry->d_parent);
-		if (parent == dentry) {
-			if (mount)
-				text->marks |= HW_TEXT_UNMOUNTED;
-			return used;
+		mount_root = 0;
+		READ(mount_root, mount->mnt.mnt_root);
+		if (dentry == mount_root || dentry == parent) {
+			READ(above, mount->mnt_parent);
+			if (above == mount || dentry != mount_root) {
+				if (dentry != mount_root)
+					text->marks |= HW_TEXT_UNMOUNTED;
+				return;
+			}
+			READ(dentry, mount->mnt_mountpoint);
+			mount = above;
+			continue;
 		}
+		READ(name, dentry->d_name.name);
+		used = text->length;
 		if (used > HW_TEXT_DATA_MAX - 1)
 			break;
-		READ(name, dentry->d_name.name);
 		length = bpf_probe_read_kernel_str(&text->data[used], HW_COMPONENT_BYTES, name);
 		if (length <= 0)
 			break;
-		used += length;
+		text->length = used + length;
 		dentry = parent;
 	}
 	text->marks |= HW_TEXT_TRUNCATED;
-	return used > HW_TEXT_DATA_MAX ? HW_TEXT_DATA_MAX : used;
+	if (text->length > HW_TEXT_DATA_MAX)
+		text->length = HW_TEXT_DATA_MAX;
 }
 
 /* Record a name, whether or not the object has one already. */
 static __always_inline bool hw_name(struct hw_context *context, struct hw_object *object,
 				    struct dentry *dentry, struct vfsmount *mount)
 {
-	u32 number, length;
+	u32 number;
 	struct hw_scratch *buffer;
 	bool done;
 
@@ -266,10 +269,11 @@ static __always_inline bool hw_name(struct hw_context *context, struct hw_object
 		hw_lose(context->slot, HW_LOSS_SCRATCH);
 		return false;
 	}
-	length = hw_write_path(&buffer->text, context->task, dentry, mount);
+	hw_write_path(&buffer->text, context->task, dentry, mount);
 	buffer->text.object = object->id;
 	buffer->text.version = hw_version(object->state);
-	done = hw_submit_text(context, &buffer->text, HW_RECORD_NAME, HW_RELATION_NAMED, length);
+	done = hw_submit_text(context, &buffer->text, HW_RECORD_NAME, HW_RELATION_NAMED,
+			      buffer->text.length);
 	hw_scratch_release(number);
 	if (done && !hw_in_epoch(object->named, context->epoch))
 		hw_enter_epoch(object->named, context->epoch);

@@ -65,10 +65,13 @@ static __always_inline bool hw_enter_for(struct hw_context *context, u8 relation
 /* Second half of entering, behind all filters: the acting task's state. */
 static __always_inline bool hw_with_self(struct hw_context *context)
 {
+	if (context->self)
+		return true;
 	context->self = hw_task_of(context->task, context->slot);
-	if (!context->self)
-		hw_lose(context->slot, HW_LOSS_STORAGE);
-	return context->self;
+	if (context->self)
+		return true;
+	hw_lose(context->slot, HW_LOSS_STORAGE);
+	return false;
 }
 
 static __always_inline struct hw_object *hw_memory_object(struct hw_context *context,
@@ -353,33 +356,47 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 
 /*
  * The last edge of an object, from its last version to one that nothing can
- * follow: consumers drop their state there.
+ * follow: consumers drop their state there. Only where the object is known.
  */
-static __always_inline void hw_terminated(struct hw_context *context, u8 relation,
-					  struct hw_object *object)
+static __always_inline void hw_end(struct hw_context *context, u8 relation, u64 id, u32 version)
 {
-	struct hw_flow *flow;
-	u32 version;
+	struct hw_flow *flow = hw_reserve_flow();
 
-	if (hw_relation_off(context->config, relation) ||
-	    !hw_in_epoch(object->declared, context->epoch))
-		return;
-	version = hw_send(object);
-	flow = hw_reserve_flow();
 	if (!flow) {
 		hw_lose(context->slot, HW_LOSS_RING);
 		return;
 	}
-	object->state += HW_STATE_VERSION;
 	hw_fill_flow(flow, context, relation, 0, 0);
 	flow->header.marks = HW_MARK_MAIN;
-	flow->a = object->id;
+	flow->a = id;
 	flow->a_version = version;
-	flow->b = object->id;
+	flow->b = id;
 	flow->b_version = version + 1;
 	flow->c = 0;
 	flow->c_version = 0;
 	hw_submit(flow);
+}
+
+static __always_inline bool hw_ends(struct hw_context *context, u8 relation, u32 *declared)
+{
+	return !hw_relation_off(context->config, relation) &&
+	       hw_in_epoch(declared, context->epoch);
+}
+
+/* For the hooks that run when an object is freed, in whatever task does it. */
+static __always_inline bool hw_enter_owner(struct hw_context *context, u32 owner)
+{
+	context->slot = owner;
+	context->self = 0;
+	context->task = 0;
+	if (!owner)
+		return false;
+	context->config = hw_config_of(owner);
+	if (!context->config)
+		return false;
+	context->epoch = context->config->epoch;
+	context->flags = context->config->flags;
+	return true;
 }
 
 /*
