@@ -152,7 +152,7 @@ def _largest_filters(
         if relation not in off and senders - nodes_off and receivers - nodes_off
     }
     touched = frozenset[VertexType]().union(*(s | r for s, r in left.values()))
-    return frozenset(Relation) - left.keys(), frozenset(VertexType) - touched
+    return frozenset(Relation) - frozenset(left), frozenset(VertexType) - touched
 
 
 def _compiled(

@@ -43,8 +43,8 @@ from headwater_prov.policy.yaml_source import (
     documents,
 )
 
-SUFFIXES: Final = (".yaml", ".yml", ".json")
-"""Files of a directory that are read; JSON is YAML. Others, and hidden ones, are left alone."""
+SUFFIXES: Final = (".yaml", ".yml")
+"""Files of a directory that are read; others, and hidden ones, are left alone."""
 
 FILES_MAX: Final = 1000
 """Most files in one directory; a directory with more is a mistaken path."""

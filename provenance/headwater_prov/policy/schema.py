@@ -154,9 +154,9 @@ def resource_kinds() -> Mapping[str, ResourceKind]:
         # Kubernetes lets no definition describe metadata: its own rules apply.
         document = _schema(schema, name)
         properties = {**document.properties, "metadata": metadata_schema(is_namespaced)}
-        kinds[name] = ResourceKind(
-            name, is_namespaced, dataclasses.replace(document, properties=properties)
-        )
+        required = ("metadata", *document.required)
+        document = dataclasses.replace(document, properties=properties, required=required)
+        kinds[name] = ResourceKind(name, is_namespaced, document)
     return MappingProxyType(kinds)
 
 

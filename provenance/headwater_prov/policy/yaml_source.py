@@ -122,23 +122,25 @@ def documents(text: str, file: str) -> Iterator[Node]:
         SourceError: at the first thing that is not YAML, or beyond the bounds.
     """
     try:
-        yield from _Composer(yaml.SafeLoader(text), file).documents()
+        loader = yaml.SafeLoader(text)
     except yaml.reader.ReaderError as error:
         before = text[: error.position]
         place = Place(file, before.count("\n") + 1, error.position - (before.rfind("\n") + 1) + 1)
         code = error.character if isinstance(error.character, int) else ord(error.character)
-        raise SourceError(
-            place, f"character U+{code:04X} is not allowed in YAML; remove it"
-        ) from error
-    except (ValueError, OverflowError) as error:
-        if isinstance(error, SourceError):
-            raise
-        # PyYAML lets chr() complain of an escape such as "\\UFFFFFFFF".
-        raise SourceError(Place(file), f"is not YAML: {error}; correct the escapes") from error
+        message = f"character U+{code:04X} is not allowed in YAML; remove it"
+        raise SourceError(place, message) from error
+    try:
+        yield from _Composer(loader, file).documents()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         place = Place(file, mark.line + 1, mark.column + 1) if mark else Place(file, 1, 1)
         raise SourceError(place, f"is not YAML: {_explained(error)}") from error
+    except SourceError:
+        raise
+    except (ValueError, OverflowError) as error:
+        # PyYAML leaves it to chr() to find that an escape such as "\\UFFFFFFFF" is no character.
+        place = Place(file, loader.line + 1, loader.column + 1)
+        raise SourceError(place, "is not YAML: an escape is no character; correct it") from error
 
 
 def _explained(error: yaml.MarkedYAMLError) -> str:
@@ -244,7 +246,9 @@ class _Composer:
         if not isinstance(key, Scalar):
             raise SourceError(key.place, "a key cannot be a list or a mapping; write a name")
         if not isinstance(key.value, str):
-            raise SourceError(key.place, f"key {shown(key.value)} is not text; write it in quotes")
+            raise SourceError(
+                key.place, f"key {key.text} is not text; write it in quotes: {shown(key.text)}"
+            )
         return key.value
 
     def _refuse_tag(self, event: yaml.CollectionStartEvent, allowed: str, place: Place) -> None:
