@@ -1,0 +1,236 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One connection with one pull consumer on it, from its making to its first trouble.
+
+Why: after a restart of the server, a deleted consumer or an expired token there is no telling what
+was on its way; so a session never mends itself. It ends, and `stream.TenantStream` makes the next
+from the message after the last one seen: nothing is missed, nothing comes twice. Promise: G3.
+"""
+
+import asyncio
+import contextlib
+import datetime
+import json
+import logging
+import secrets
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import nats.errors
+import nats.js.errors
+from headwater_prov.stream import STREAM_NAME
+from nats.aio.client import Client, RawCredentials
+from nats.aio.msg import Msg
+from nats.js.api import AckPolicy, ConsumerConfig, DeliverPolicy
+
+log = logging.getLogger(__name__)
+
+Credentials = str | Path | Callable[[], str]
+"""Path of a `.creds` file, or a function that returns the text of one; read at each connection."""
+
+_CONNECT_TIMEOUT_S = 5
+_PING_INTERVAL_S = 10
+_REQUEST_MESSAGES = 256
+_REQUEST_BYTES = 16 * 1024 * 1024
+"""Of one request: above the largest message, or that would never come."""
+
+_WAIT_S = 10.0
+_HEARTBEAT_S = 3.0
+_SILENCE_S = 8.0
+_ACK_WAIT_S = 300.0
+_IDLE_CONSUMER_S = 60.0
+
+TROUBLE = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
+"""What a session can end with; the caller begins another."""
+
+
+class SessionLostError(nats.errors.Error):
+    """The session is over: the connection, the consumer or the server's sign of life is gone."""
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """Where in the stream to begin."""
+
+    sequence: int = 0
+    """First stream sequence; 0: the stream's first message, or `time`."""
+
+    time: datetime.datetime | None = None
+    """Messages stored at this time (with a zone) or later."""
+
+
+class Session:
+    """A live consumer. Use `connect`, `begin`, `pull` until it raises, `close`."""
+
+    def __init__(self, client: Client, durable: str | None) -> None:
+        self.client = client
+        self.durable = durable
+        self._consumer = durable or f"hw-{secrets.token_hex(8)}"
+        self._inbox = client.new_inbox()
+        self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._delivered = 0
+        self._open = 0
+        """Messages that the open request may still bring; 0: there is no open request."""
+
+    @classmethod
+    async def connect(
+        cls, *, servers: Sequence[str], credentials: Credentials, name: str, durable: str | None
+    ) -> "Session":
+        """Connect as one tenant's auditor.
+
+        Raises:
+            nats.errors.Error, OSError, TimeoutError: it cannot be done now.
+        """
+        client = Client()
+        session: list[Session] = []
+
+        async def closed() -> None:
+            for each in session:
+                each._arrived.put_nowait(None)
+
+        async def failed(error: Exception) -> None:
+            log.debug("nats: %r", error)
+
+        await client.connect(
+            list(servers),
+            name=name,
+            allow_reconnect=False,
+            connect_timeout=_CONNECT_TIMEOUT_S,
+            ping_interval=_PING_INTERVAL_S,
+            user_credentials=RawCredentials(_read(credentials)),
+            closed_cb=closed,
+            error_cb=failed,
+        )
+        session.append(cls(client, durable))
+        return session[0]
+
+    async def begin(self, start: Start, subjects: list[str]) -> None:
+        """Make the consumer, or take up the durable one where it stands.
+
+        Args:
+            start: where a new consumer begins.
+            subjects: what it gets; none: everything.
+
+        Raises:
+            nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError: it cannot be done now.
+        """
+        await self.client.subscribe(
+            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+        )
+        config = ConsumerConfig(
+            name=self._consumer,
+            durable_name=self.durable,
+            ack_policy=AckPolicy.EXPLICIT if self.durable else AckPolicy.NONE,
+            ack_wait=_ACK_WAIT_S if self.durable else None,
+            max_ack_pending=2 * _REQUEST_MESSAGES if self.durable else None,
+            inactive_threshold=None if self.durable else _IDLE_CONSUMER_S,
+        )
+        if start.sequence:
+            config.deliver_policy = DeliverPolicy.BY_START_SEQUENCE
+            config.opt_start_seq = start.sequence
+        elif start.time is not None:
+            config.deliver_policy = DeliverPolicy.BY_START_TIME
+            config.opt_start_time = start.time
+        if len(subjects) == 1:
+            config.filter_subject = subjects[0]
+        elif subjects:
+            config.filter_subjects = subjects
+        manager = self.client.jsm()
+        if self.durable:
+            # Its place in the stream is the server's to remember; where to start is for the first.
+            with contextlib.suppress(nats.js.errors.NotFoundError):
+                await manager.consumer_info(STREAM_NAME, self.durable)
+                return
+        await manager.add_consumer(STREAM_NAME, config)
+
+    async def last_sequence(self) -> int:
+        """Return the stream sequence of the newest message."""
+        info = await self.client.jsm().stream_info(STREAM_NAME)
+        return info.state.last_seq
+
+    async def pull(self, *, wait: bool) -> list[Msg]:
+        """Return the next messages, in the order of the stream.
+
+        Args:
+            wait: whether to wait some seconds for a message if there is none.
+
+        Returns:
+            At least one message, or none if there is none (yet).
+
+        Raises:
+            SessionLostError: the session is over.
+        """
+        messages: list[Msg] = []
+        asked = False
+        while True:
+            if not self._open:
+                if messages or asked:
+                    return messages
+                await self._ask(wait)
+                asked = True
+            self._take(await self._next(), messages)
+            # What came is not held back until the request is full; the next call goes on with it.
+            if messages and self._arrived.empty():
+                return messages
+
+    async def _ask(self, wait: bool) -> None:
+        """Open a request; there is never more than one, or the server's answers would mix."""
+        request: dict[str, object] = {"batch": _REQUEST_MESSAGES, "max_bytes": _REQUEST_BYTES}
+        if wait:
+            request["expires"] = int(_WAIT_S * 1e9)
+            request["idle_heartbeat"] = int(_HEARTBEAT_S * 1e9)
+        else:
+            request["no_wait"] = True
+        self._open = _REQUEST_MESSAGES
+        await self.client.publish(
+            f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_NAME}.{self._consumer}",
+            json.dumps(request).encode(),
+            reply=self._inbox,
+        )
+
+    def _take(self, message: Msg, messages: list[Msg]) -> None:
+        """Sort one answer: a message of the stream, a sign of life, or the end of the request."""
+        headers = message.headers or {}
+        status = headers.get("Status") if not message.data else None
+        if status is None:
+            self._check_contiguous(message)
+            self._open -= 1
+            messages.append(message)
+        elif status in ("404", "408"):
+            self._open = 0
+        elif status == "409" and "MaxBytes" in headers.get("Description", ""):
+            self._open = 0  # the request's bound in bytes: what came is whole, ask for more
+        elif status != "100":
+            reason = headers.get("Description", "")
+            raise SessionLostError(f"the consumer ended: {status} {reason}")
+
+    async def close(self) -> None:
+        """Close the connection; an ephemeral consumer is taken away with it."""
+        if not self.durable and self.client.is_connected:
+            with contextlib.suppress(*TROUBLE):
+                await self.client.jsm().delete_consumer(STREAM_NAME, self._consumer)
+        await self.client.close()
+
+    async def _receive(self, message: Msg) -> None:
+        self._arrived.put_nowait(message)
+
+    async def _next(self) -> Msg:
+        try:
+            message = await asyncio.wait_for(self._arrived.get(), _SILENCE_S)
+        except TimeoutError:
+            raise SessionLostError("the server gave no sign of life") from None
+        if message is None:
+            raise SessionLostError("the connection ended")
+        return message
+
+    def _check_contiguous(self, message: Msg) -> None:
+        delivered = message.metadata.sequence.consumer
+        if self._delivered and not self.durable and delivered != self._delivered + 1:
+            raise SessionLostError(f"message {self._delivered + 1} of the consumer did not arrive")
+        self._delivered = delivered
+
+
+def _read(credentials: Credentials) -> str:
+    if callable(credentials):
+        return credentials()
+    return Path(credentials).read_text(encoding="ascii")
