@@ -7,6 +7,7 @@ act after the release is the exec. Called by the verbs `trace` and `run`.
 Promise: G1; and COMMAND's own terminal, descriptors, environment and status are left alone.
 """
 
+import contextlib
 import errno
 import os
 import shutil
@@ -103,7 +104,8 @@ class HeldCommand:
         Raises:
             Failure: the exec failed; status 126 or 127.
         """
-        os.write(self._go, _GO)
+        with contextlib.suppress(BrokenPipeError):  # a signal ended it already: `wait` says which
+            os.write(self._go, _GO)
         os.close(self._go)
         self._go = -1
         word = os.read(self._failure, _ERRNO.size)  # closed by a successful exec

@@ -19,6 +19,11 @@ from headwater_agent.batch import Batch
 from headwater_agent.settings import DeliverySettings
 
 
+_REFUSALS_FINAL = 3
+"""A stopping agent takes so many refusals in a row for an answer; a server that has just come back
+refuses too, until its streams are ready."""
+
+
 class Fate(Enum):
     """What became of one offer of a batch."""
 
@@ -91,7 +96,7 @@ class _Queue:
     inherited: set[int] = field(default_factory=set)
     retry_at: float = 0.0
     backoff_s: float = 0.0
-    refused: bool = False
+    refusals: int = 0
     counts: TenantDelivery = field(default_factory=TenantDelivery)
 
 
@@ -232,7 +237,7 @@ class DeliveryQueue:
             self._settings.retry_interval_max_s,
         )
         queue.retry_at = self._clock() + queue.backoff_s
-        queue.refused = fate is Fate.REFUSED
+        queue.refusals = queue.refusals + 1 if fate is Fate.REFUSED else 0
         if fate is Fate.REFUSED:
             queue.attempted.discard(_message_id(batch))
             if self._final and batch.klass == "graph":
@@ -255,7 +260,7 @@ class DeliveryQueue:
         queue.attempted.discard(_message_id(batch))
         queue.backoff_s = 0.0
         queue.retry_at = 0.0
-        queue.refused = False
+        queue.refusals = 0
 
     def _give_up(self, queue: _Queue, batch: Batch) -> None:
         """Replace a batch that is certainly not stored by the duty to declare it."""
@@ -298,7 +303,7 @@ class DeliveryQueue:
         until = self._clock() + timeout_s
         while self.owes():
             owing = [q for q in self._queues.values() if q.waiting or q.in_flight or q.returned]
-            hopeless = all(q.refused and not q.in_flight for q in owing)
+            hopeless = all(q.refusals >= _REFUSALS_FINAL for q in owing)
             if self._clock() >= until or (hopeless and not self._final):
                 return False
             await asyncio.sleep(0.02)

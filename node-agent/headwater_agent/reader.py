@@ -24,6 +24,9 @@ from headwater_agent.settings import BatchSettings, RingSettings
 
 Result = TypeVar("Result")
 
+_BUSY_PAUSE_S = 0.0005
+"""Programs submit what they reserved within microseconds."""
+
 
 @dataclass(frozen=True, slots=True)
 class CpuCounters:
@@ -41,6 +44,7 @@ class Counters(Protocol):
 
     def read(self, slots: list[int]) -> Mapping[int, list[CpuCounters]]:
         """Return the counters of `slots` by slot, one entry per CPU."""
+        ...
 
 
 class RingThread:
@@ -113,47 +117,46 @@ class RingThread:
         next_flush = next_count = time.monotonic()
         while not self._stop.is_set():
             self._ring.poll(self._ring_settings.poll_timeout_s)
-            self._consume(None)
+            # As far as it is filled now: under load the end keeps moving, and the rest is due too.
+            if not self._consume(self._ring.snapshot()):
+                time.sleep(_BUSY_PAUSE_S)
             self._run_calls()
             now = time.monotonic()
             if now >= next_count:
                 self._count()
                 next_count = now + self._batch_settings.gap_interval_s
             if now >= next_flush:
-                self._flush()
+                self._hand_over(self._pipeline.flush())
                 next_flush = now + self._batch_settings.flush_interval_s
         self._run_calls()
         self._count()
-        self._flush()
+        self._hand_over(self._pipeline.flush())
 
     def _run_calls(self) -> None:
         while not self._calls.empty():
             self._calls.get()()
 
-    def _consume(self, limit: int | None) -> int:
-        """Feed what can be read up to position `limit`; return the position reached."""
-        position = -1
-        while True:
+    def _consume(self, limit: int) -> bool:
+        """Feed what can be read up to position `limit`; tell whether that was everything."""
+        while self._ring.position < limit:
             chunk = self._ring.read(limit)
             if not len(chunk.bytes):
-                return chunk.start
+                return False  # a program has reserved a record and not yet submitted it
             self._pipeline.feed(chunk)
-            position = chunk.start + len(chunk.bytes)
-            self._ring.release(position)
-            if limit is not None and position >= limit:
-                return position
+            self._ring.release(chunk.end)
+            self._hand_over(self._pipeline.take())
+        return True
 
     def _count(self) -> None:
         """Find out exactly which numbers are missing."""
         captured = self._counters.read(self._slots)
         end = self._ring.snapshot()
         give_up_at = time.monotonic() + self._ring_settings.busy_wait_s
-        while self._consume(end) < end and time.monotonic() < give_up_at:
-            time.sleep(0.001)  # a program has reserved a record and not yet submitted it
+        while not self._consume(end) and time.monotonic() < give_up_at:
+            time.sleep(_BUSY_PAUSE_S)
         for slot, cpus in captured.items():
             self._pipeline.reconcile(slot, cpus)
 
-    def _flush(self) -> None:
-        batches = self._pipeline.flush()
+    def _hand_over(self, batches: list[Batch]) -> None:
         if batches:
             self._deliver(batches)

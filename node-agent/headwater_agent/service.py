@@ -5,8 +5,8 @@ Why: this is the one place that knows the whole way. It owns no logic of its own
 policy a workload gets, the ring's thread reads and renders, the queue delivers, the spool keeps
 what is owed across a stop. `headwater trace` and `headwater serve` start one; so do the tests, with
 a fake capture.
-Promises: G1 (a workload is in scope when `bind` returns), G2 (`stop` returns a balance), G6 (`apply`
-changes only the slots whose policy changed), G8 (the ring is read whatever NATS does).
+Promises: G1 (a workload is in scope when `bind` returns), G2 (`stop` returns a balance), G6 (only
+slots whose policy changed change at `apply`), G8 (the ring is read whatever NATS does).
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from headwater_prov.policy import PolicySet
+from headwater_prov.policy import PolicySet, Tenant
 
 from headwater_agent.batch import Batch
 from headwater_agent.delivery import DeliveryQueue, Send, TenantDelivery
@@ -130,6 +130,7 @@ class Agent:
 
         Args:
             cgroup: its 64-bit id.
+            workload: what runs in it.
             placement: what the policies say about it; None keeps it out of scope until `apply`.
             path: its directory, by which the agent notices its removal.
         """
@@ -171,16 +172,26 @@ class Agent:
             bound.slot = slot
         return len(changed)
 
+    def tenants_under(self, policies: PolicySet) -> list[Tenant]:
+        """Return the tenants that `apply` would capture for: their streams have to be there."""
+        found: dict[str, Tenant] = {}
+        for bound in self._bound.values():
+            if place(policies, bound.workload) is not None:
+                tenant = policies.tenant_of(bound.workload.namespace)
+                found[tenant.name] = tenant
+        return list(found.values())
+
     async def stop(self) -> dict[str, Balance]:
         """End capture, count exactly, deliver or declare everything, and say what came of it."""
+        if self._delivering is None:
+            return {}  # never started: nothing was captured
         for slot in self._slots.slots():
             self._kernel.suspend(slot.number)
         await asyncio.sleep(self._settings.settle_s)
         await asyncio.to_thread(self._ring.stop)
         await asyncio.sleep(0)  # lets the last batches, handed over by the thread, arrive
         left = await self._queue.drain()
-        if self._delivering is not None:
-            self._delivering.cancel()
+        self._delivering.cancel()
         if self._spool is not None:
             write_owed(self._spool, left)
         return self.balances()
@@ -217,7 +228,7 @@ class Agent:
         return self._pipeline.declare(tenant, first, last, reason="stream")
 
     async def _configure(self, placement: Placement | None) -> Slot | None:
-        """Give the placement's slot its policy; the pipeline learns of an epoch before the kernel."""
+        """Give the placement's slot its policy; the pipeline learns of it before the kernel."""
         if placement is None:
             return None
         slot, is_new_epoch = self._slots.slot_for(placement)

@@ -1,0 +1,81 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`headwater tail`: a tenant's records as they are stored.
+
+Why: to see that something arrives, and to feed other programs by a pipe. It is an auditor like any
+other: `headwater_auditor` reads, this prints.
+"""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import click
+from headwater_auditor import AuditorError, Batch, InvalidBatchError
+
+from headwater_cli.consume import open_stream, sum_up
+from headwater_cli.embedded_nats import NatsAccess
+from headwater_cli.errors import Failure
+from headwater_cli.options import ExampleCommand, state_option, tenant_option
+from headwater_cli.rendering import edge_lines, render
+
+FORMATS = ("lines", "prov-json", "prov-n")
+
+
+@click.command(
+    "tail",
+    cls=ExampleCommand,
+    examples=[
+        "headwater tail --tenant shop",
+        "headwater tail --tenant shop --follow",
+        "headwater tail --tenant shop --format prov-json | jq '.used | length'",
+    ],
+)
+@tenant_option()
+@click.option("-f", "--follow", is_flag=True, help="Go on with what will be stored, until Ctrl-C.")
+@click.option(
+    "--format",
+    "line_format",
+    type=click.Choice(FORMATS),
+    default="lines",
+    show_default=True,
+    help="One line per relation, or each batch as a document (one line each in prov-json).",
+)
+@state_option
+def command(tenant: str, follow: bool, line_format: str, state: Path) -> None:
+    """Print the stored records of a tenant, oldest first.
+
+    Ends with the balance on stderr: delivered, declared lost, missing.
+    """
+    try:
+        asyncio.run(_tail(NatsAccess.open(state), tenant, follow, line_format))
+    except AuditorError as error:
+        raise Failure(error.message, error.remedy) from error
+    except InvalidBatchError as error:
+        raise Failure(str(error), "somebody published into the stream: please report it") from error
+    except KeyboardInterrupt:
+        sys.exit(130)
+
+
+async def _tail(access: NatsAccess, tenant: str, follow: bool, line_format: str) -> None:
+    async with open_stream(access, tenant, name="headwater tail") as stream:
+        try:
+            async for batch in stream.follow() if follow else stream.fetch_all():
+                _print(batch, line_format)
+        finally:
+            account = sum_up(stream.balances().values(), stream.statistics.batches)
+            click.echo(
+                f"headwater: {account.messages} batches: delivered {account.delivered}, "
+                f"declared lost {account.declared}, missing {account.missing}",
+                err=True,
+            )
+
+
+def _print(batch: Batch, line_format: str) -> None:
+    if line_format == "prov-json":
+        sys.stdout.buffer.write(batch.payload.rstrip(b"\n") + b"\n")
+    elif line_format == "prov-n":
+        sys.stdout.buffer.write(render(batch.document, "prov-n"))
+    else:
+        for line in edge_lines(batch.document):
+            sys.stdout.buffer.write(line.encode("utf-8", "surrogateescape") + b"\n")
+    sys.stdout.buffer.flush()

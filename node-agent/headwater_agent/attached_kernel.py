@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The real kernel side: maps and ring of the program set that `load.Capture` attached.
+
+Why: the one place where a compiled policy becomes the bits that the hooks read. Made by whoever
+holds the capture (`headwater trace`, `headwater serve`); `service.Agent` calls it through
+`kernel_port.KernelPort`. Promise: G6, a policy edit is one write.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+from headwater_prov.policy import CompiledPolicy
+
+from headwater_agent.layout import COUNTERS, SLOTS, SlotFlag
+from headwater_agent.load import Capture
+from headwater_agent.reader import CpuCounters
+from headwater_agent.ring import RingReader
+from headwater_agent.scope import Scope, SlotConfig
+
+
+def flags_of(policy: CompiledPolicy) -> SlotFlag:
+    """Return the slot's flags for a policy."""
+    flags = SlotFlag(0)
+    for wanted, flag in (
+        (not policy.suspend, SlotFlag.ACTIVE),
+        (policy.compress_nodes, SlotFlag.COMPRESS_NODES),
+        (policy.compress_edges, SlotFlag.COMPRESS_EDGES),
+        (policy.duplicate, SlotFlag.DUPLICATE),
+        (policy.arguments, SlotFlag.ARGUMENTS),
+    ):
+        if wanted:
+            flags |= flag
+    return flags
+
+
+class AttachedKernel:
+    """The real kernel side."""
+
+    def __init__(self, capture: Capture) -> None:
+        """Args: capture: entered; it stays the caller's to close."""
+        self.slots = SLOTS
+        self.load_id = capture.load_id
+        self.mode = capture.mode
+        self._capture = capture
+        self._scope = Scope(capture)
+        self._configs: dict[int, SlotConfig] = {}
+
+    def ring(self) -> RingReader:
+        """Open the ring for reading; once."""
+        return RingReader(self._capture.ring_fd, self._capture.ring_bytes)
+
+    def read(self, slots: list[int]) -> Mapping[int, list[CpuCounters]]:
+        """Return the counters of `slots`, one entry per CPU."""
+        found: dict[int, list[CpuCounters]] = {}
+        for slot in slots:
+            values = self._capture.counters.lookup_cpus(slot.to_bytes(4, "little"))
+            cpus = np.frombuffer(b"".join(values), COUNTERS)
+            found[slot] = [
+                CpuCounters(int(cpu["captured"]), tuple(int(n) for n in cpu["lost"]))
+                for cpu in cpus
+            ]
+        return found
