@@ -715,19 +715,20 @@ cdef class Renderer:
         cdef TypeWords *words = &self.vocabulary.types[vertex.type]
         cdef Row *row
         cdef Buffer *buffer
-        cdef bint first
+        cdef bint first, retyped
         if words.size == 0:
             raise ValueError(f"vertex record of unknown type {vertex.type}")
         row = self.row_of(vertex.object, vertex.version, vertex.type, True)
         first = row.epoch < self.epoch
-        if row.type != vertex.type and row.document == self.document:
-            # Declared as unknown in this very document, in another section or with another type.
+        retyped = row.type != vertex.type
+        if retyped:
+            # Declared as unknown, perhaps in this very document, perhaps in another section.
             self.erase(row)
         row.type = vertex.type
         if vertex.version > row.kernel:
             self.step(row, vertex.version, True)
         if vertex.bare:
-            if first:
+            if first or retyped:
                 if row.document != self.document:
                     self.declare(row)
                 row.epoch = self.epoch

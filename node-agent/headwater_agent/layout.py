@@ -169,7 +169,19 @@ VERTEX_UNION_BYTES: Final = 112
 
 VERTEX: Final = np.dtype(
     {
-        "names": "header object version type bare owner task memory inode socket iattr".split(),
+        "names": [
+            "header",
+            "object",
+            "version",
+            "type",
+            "bare",
+            "owner",
+            "task",
+            "memory",
+            "inode",
+            "socket",
+            "iattr",
+        ],
         "formats": [HEADER, "<u8", "<u4", "u1", "u1", "<u2", TASK, MEMORY, INODE, SOCKET, IATTR],
         "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 5],
         "itemsize": VERTEX_HEADER_BYTES + VERTEX_UNION_BYTES,

@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The compiled renderer says exactly what the reference says, on workloads of every kind."""
+
+from __future__ import annotations
+
+from random import Random
+
+import pytest
+from headwater_agent.decode import AnyRecord, decode
+from headwater_agent.reference import ReferenceRenderer, count_elements
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bench.pipeline.simulation import SimulatedKernel, random_workload
+from tests.unit.agent.harness import (
+    CGROUP,
+    CLOCK_OFFSET_NS,
+    KEYS,
+    NODE,
+    Fed,
+    document_of,
+    feed,
+)
+
+TENANTS = {1: "alpha", 2: "beta", 3: "alpha"}
+LINES = {11: ("alpha", 1), 12: ("beta", 1), 13: ("alpha", 2), 21: ("alpha", 3)}
+"""Tenant and its own epoch number by epoch token."""
+
+
+def compare(fed: Fed) -> int:
+    """Render what was fed by the reference, cut where the batches were cut, compare all."""
+    compared = 0
+    for tenant in set(TENANTS.values()):
+        reference = ReferenceRenderer(
+            KEYS[tenant],
+            NODE,
+            CLOCK_OFFSET_NS,
+            lambda slot, tenant=tenant: TENANTS.get(slot) == tenant,
+            {CGROUP: ("shop", "web-1")},
+        )
+        records: list[AnyRecord] = [
+            record for record in decode(bytes(fed.kernel.ring)) if TENANTS[record.slot] == tenant
+        ]
+        at = 0
+        for batch in fed.batches:
+            if batch.tenant != tenant or batch.klass == "machine":
+                continue
+            count = batch.last - batch.first + 1
+            if batch.klass == "gap":
+                reference.skip(count)
+                continue
+            for record in records[at : at + count]:
+                reference.record(record, LINES[record.epoch][1])
+            at += count
+            expected = reference.cut()
+            found = document_of(batch)
+            assert found == expected
+            assert batch.headers["Hw-Count"] == str(count_elements(expected))
+            compared += count
+        assert at == len(records)
+    return compared
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    seed=st.integers(0, 2**32),
+    cpus=st.integers(1, 4),
+    lose=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
+    discard=st.sampled_from([0.0, 0.1]),
+    compress=st.booleans(),
+    slots=st.sampled_from([[1], [1, 2], [1, 3], [1, 2, 3]]),
+    max_records=st.sampled_from([1, 7, 4096]),
+    steps=st.integers(0, 150),
+)
+def test_documents_equal_the_reference(
+    seed: int,
+    cpus: int,
+    lose: float,
+    discard: float,
+    compress: bool,
+    slots: list[int],
+    max_records: int,
+    steps: int,
+) -> None:
+    kernel = SimulatedKernel(Random(seed), cpus=cpus, lose=lose, discard=discard, compress=compress)
+    fed = feed(
+        kernel,
+        {slot: TENANTS[slot] for slot in slots},
+        lambda: random_workload(kernel, slots, steps),
+        max_records=max_records,
+    )
+    compare(fed)
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_documents_equal_the_reference_across_a_policy_edit(seed: int) -> None:
+    """The edit reaches one CPU first: for a while both epochs are in force."""
+    kernel = SimulatedKernel(Random(seed), cpus=2)
+
+    def work() -> None:
+        random_workload(kernel, [1], 100)
+        fed.bind(1, "alpha", 21, "policy 2")
+        kernel.set_epoch(1, 11, range(1, 2))
+        random_workload(kernel, [1], 100)
+        kernel.set_epoch(1, 21)
+        random_workload(kernel, [1], 100)
+
+    fed = feed(kernel, {1: "alpha", 3: "alpha"}, lambda: None)
+    work()
+    fed.finish()
+    assert compare(fed) > 200
+
+
+def test_documents_equal_the_reference_when_cut_by_size() -> None:
+    kernel = SimulatedKernel(Random(5))
+    fed = feed(kernel, {1: "alpha"}, lambda: random_workload(kernel, [1], 2_000), max_bytes=20_000)
+    assert compare(fed) > 1_000
+    assert len(fed.batches) > 20
