@@ -139,10 +139,13 @@ def _read(file: Path) -> bytes:
     """The bytes of a regular file, one more than the bound at most; never waits for a pipe."""
     try:
         descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
-        with open(descriptor, "rb") as stream:
+        try:
             if not stat.S_ISREG(os.fstat(descriptor).st_mode):
                 raise SourceError(Place(str(file)), "is not a regular file; name a YAML file")
-            return stream.read(SIZE_MAX_BYTES + 1)
+            with open(descriptor, "rb", closefd=False) as stream:
+                return stream.read(SIZE_MAX_BYTES + 1)
+        finally:
+            os.close(descriptor)
     except OSError as error:
         reason = error.strerror or str(error)
         raise SourceError(
