@@ -5,7 +5,7 @@ bcc compiles against a kernel source tree. Nodes have none; what they do have is
 types of the running kernel. This module writes a small tree whose only content is the C form of
 that BTF, so no package of headers has to match the kernel and no relocation is needed.
 
-Called by :mod:`headwater_agent.attach` before bcc is imported (bcc reads the environment when it
+Called by :mod:`headwater_agent.compile` before bcc is imported (bcc reads the environment when it
 compiles); nothing else needs it.
 """
 
@@ -82,14 +82,16 @@ def version_code(release: str) -> int:
     return (major << 16) + (minor << 8) + min(patch, 255)
 
 
-def write_header_tree(root: Path) -> HeaderTree:
-    """Write the tree for the running kernel below an existing, empty directory.
+def write_header_tree(root: Path, btf: Path, release: str) -> HeaderTree:
+    """Write the tree for a kernel below an existing, empty directory.
 
+    :param btf: that kernel's BTF, for the running one :data:`BTF`
+    :param release: its ``uname -r``
     :raises BtfUnavailableError: without BTF or without bpftool
     """
-    if not BTF.exists():
+    if not btf.exists():
         raise BtfUnavailableError(
-            f"{BTF} is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF; "
+            f"{btf} is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF; "
             "boot a distribution kernel (Debian's has it)"
         )
     include = root / "include"
@@ -98,7 +100,7 @@ def write_header_tree(root: Path) -> HeaderTree:
         header.parent.mkdir(parents=True, exist_ok=True)
         header.write_text("")
     (root / "arch/x86/include").mkdir(parents=True)
-    types = _dump_types(include / "vmlinux.h")
+    types = _dump_types(btf, include / "vmlinux.h")
     helpers = "\n".join(
         f"#define BPF_FUNC_{name} {number}"
         for name, number in _BCC_HELPERS.items()
@@ -107,13 +109,13 @@ def write_header_tree(root: Path) -> HeaderTree:
     (include / "linux/kconfig.h").write_text(
         _KCONFIG.format(types=include / "vmlinux.h", helpers=helpers)
     )
-    code = version_code(os.uname().release)
+    code = version_code(release)
     (include / "linux/version.h").write_text(_VERSION.format(code=code))
     return HeaderTree(root, code)
 
 
-def _dump_types(target: Path) -> str:
-    command = ["bpftool", "btf", "dump", "file", str(BTF), "format", "c"]
+def _dump_types(btf: Path, target: Path) -> str:
+    command = ["bpftool", "btf", "dump", "file", str(btf), "format", "c"]
     # Debian keeps bpftool in sbin, which is not on every user's PATH.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
     try:
@@ -124,7 +126,7 @@ def _dump_types(target: Path) -> str:
         raise BtfUnavailableError("bpftool is missing: install the package bpftool") from None
     except subprocess.CalledProcessError as error:
         raise BtfUnavailableError(
-            f"bpftool could not read {BTF}: {error.stderr.strip()}"
+            f"bpftool could not read {btf}: {error.stderr.strip()}"
         ) from error
     target.write_text(dump.stdout)
     return dump.stdout

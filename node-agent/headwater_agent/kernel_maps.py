@@ -1,24 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """BPF maps by their file descriptors, without bcc.
 
-The agent must stay small (120 MB), and bcc brings LLVM. So a child process compiles and attaches
-(:mod:`headwater_agent.attach`), hands over the descriptors, and the agent itself speaks to the
-maps through bpf(2), which this module wraps: look up, update, delete, walk.
+The agent does not carry bcc (:mod:`headwater_agent.bpf_call` says why), so this module wraps what
+it needs of maps: look up, update, delete, walk.
 
 Used by :mod:`headwater_agent.scope` (scope and policies) and for the loss counters.
 """
 
 import ctypes
 import errno
-import os
-import platform
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-_SYSCALL_NUMBERS = {"x86_64": 321, "aarch64": 280}
-_MAP_LOOKUP_ELEM, _MAP_UPDATE_ELEM, _MAP_DELETE_ELEM, _MAP_GET_NEXT_KEY = 1, 2, 3, 4
-
-_libc = ctypes.CDLL(None, use_errno=True)
+from headwater_agent.bpf_call import BpfCommand, bpf
 
 
 class _MapElementAttributes(ctypes.Structure):
@@ -69,7 +63,7 @@ class KernelMap:
         :raises KernelMapError: on any other failure
         """
         value = ctypes.create_string_buffer(self._transfer_bytes())
-        if self._call(_MAP_LOOKUP_ELEM, key, value):
+        if self._call(BpfCommand.MAP_LOOKUP_ELEM, key, value):
             return value.raw
         return None
 
@@ -94,18 +88,18 @@ class KernelMap:
                 f"map {self.name}: value of {len(value)} bytes, not {self._transfer_bytes()}"
             )
         buffer = ctypes.create_string_buffer(value, len(value))
-        if not self._call(_MAP_UPDATE_ELEM, key, buffer):
+        if not self._call(BpfCommand.MAP_UPDATE_ELEM, key, buffer):
             raise KernelMapError(errno.ENOENT, f"map {self.name} has no such entry")
 
     def delete(self, key: bytes) -> bool:
         """Remove a key; returns whether it was there."""
-        return self._call(_MAP_DELETE_ELEM, key, None)
+        return self._call(BpfCommand.MAP_DELETE_ELEM, key, None)
 
     def keys(self) -> Iterator[bytes]:
         """Keys of a hash map, in the kernel's order; changes meanwhile may repeat or hide some."""
         following = ctypes.create_string_buffer(self.key_bytes)
         key: bytes | None = None
-        while self._call(_MAP_GET_NEXT_KEY, key, following):
+        while self._call(BpfCommand.MAP_GET_NEXT_KEY, key, following):
             key = following.raw
             yield key
 
@@ -115,7 +109,10 @@ class KernelMap:
         return (self.value_bytes + 7) // 8 * 8 * possible_cpus()
 
     def _call(
-        self, command: int, key: bytes | None, value: "ctypes.Array[ctypes.c_char] | None"
+        self,
+        command: BpfCommand,
+        key: bytes | None,
+        value: "ctypes.Array[ctypes.c_char] | None",
     ) -> bool:
         if key is not None and len(key) != self.key_bytes:
             raise ValueError(f"map {self.name}: key of {len(key)} bytes, not {self.key_bytes}")
@@ -125,15 +122,10 @@ class KernelMap:
             key=0 if key_buffer is None else ctypes.addressof(key_buffer),
             value_or_next_key=0 if value is None else ctypes.addressof(value),
         )
-        result = _libc.syscall(
-            ctypes.c_long(_SYSCALL_NUMBERS[platform.machine()]),
-            ctypes.c_int(command),
-            ctypes.byref(attributes),
-            ctypes.c_uint(ctypes.sizeof(attributes)),
-        )
-        if result == 0:
-            return True
-        number = ctypes.get_errno()
-        if number == errno.ENOENT:
-            return False
-        raise KernelMapError(number, f"map {self.name}: {os.strerror(number)}")
+        try:
+            bpf(command, attributes)
+        except OSError as error:
+            if error.errno == errno.ENOENT:
+                return False
+            raise KernelMapError(error.errno, f"map {self.name}: {error.strerror}") from error
+        return True

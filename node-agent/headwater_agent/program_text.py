@@ -5,7 +5,8 @@ bcc takes one text and only rewrites functions that stand in it, so the files of
 in place of their ``#include`` lines here; ``#line`` keeps the compiler's messages true. Nothing in
 the text is edited: what differs between nodes comes as ``-D`` constants.
 
-Called by :mod:`headwater_agent.attach`; :mod:`headwater_agent.load` decides the constants.
+Called by :mod:`headwater_agent.compile`; the text is also part of the cache's key
+(:mod:`headwater_agent.program_cache`).
 """
 
 import re

@@ -1,0 +1,133 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Capture: the program set, attached for as long as a ``with`` block runs.
+
+First step of the agent: program set (compiled or kept) -> kernel -> descriptors of the ring and of
+the maps. Next are :mod:`headwater_agent.scope`, which says what is captured, and the ring's reader.
+Promise G8 ends here for this version: when the agent ends, so do the programs.
+"""
+
+import errno
+import secrets
+from types import TracebackType
+from typing import Final, Self
+
+from headwater_agent.bpf_load import Loaded, load_programs
+from headwater_agent.kernel_maps import KernelMap
+from headwater_agent.layout import COUNTERS, SLOT_CONFIG
+from headwater_agent.probe import probe
+from headwater_agent.program_cache import ProgramCacheError, compiled_programs
+
+RING_BYTES_DEFAULT: Final = 8 << 20
+"""About 100,000 flow records: a second of a busy build."""
+
+ESSENTIAL_HOOKS: Final = ("lsm:file_open", "lsm:file_permission", "lsm:bprm_committed_creds")
+"""Without these there is nothing that deserves the name of provenance."""
+
+
+class CaptureError(Exception):
+    """The kernel cannot capture; the message says why and what to do."""
+
+
+class Capture:
+    """An attached program set and the maps through which it is ruled and read."""
+
+    def __init__(self, ring_bytes: int = RING_BYTES_DEFAULT, mode: str = "auto") -> None:
+        """:param ring_bytes: size of the ring buffer, a power of two, at least one page
+        :param mode: ``auto`` or ``lsm``
+        """
+        if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
+            raise CaptureError(f"ring buffer of {ring_bytes} bytes: write a power of two >= 4096")
+        if mode not in ("auto", "lsm"):
+            raise CaptureError(f'capture mode "{mode}" is unknown: write auto or lsm')
+        self.ring_bytes = ring_bytes
+        self.mode = "lsm"
+        self.load_id = secrets.token_bytes(8)
+        """This attach: object serials and sequences count within it."""
+        self._loaded: Loaded | None = None
+
+    def __enter__(self) -> Self:
+        """Attach.
+
+        :raises CaptureError: if the kernel refuses, or an essential hook cannot be had
+        """
+        report = probe()
+        if not report.can_capture:
+            raise CaptureError(report.explain())
+        try:
+            loaded = load_programs(compiled_programs(), self.ring_bytes)
+        except ProgramCacheError as error:
+            raise CaptureError(str(error)) from error
+        except OSError as error:
+            raise CaptureError(_explain(error)) from error
+        missing = [name for name in ESSENTIAL_HOOKS if name in loaded.failures]
+        if missing:
+            loaded.close()
+            reasons = "; ".join(f"{name}: {loaded.failures[name].strerror}" for name in missing)
+            raise CaptureError(f"hooks that capture cannot do without do not attach: {reasons}")
+        self._loaded = loaded
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        if self._loaded is not None:
+            self._loaded.close()
+            self._loaded = None
+
+    @property
+    def ring_fd(self) -> int:
+        """Descriptor of the ring buffer."""
+        return self._kernel.maps["events"]
+
+    @property
+    def attached(self) -> dict[str, str]:
+        """Every hook with "attached", or why it is not."""
+        status = dict.fromkeys(self._kernel.links, "attached")
+        return status | {
+            name: error.strerror or str(error) for name, error in self._kernel.failures.items()
+        }
+
+    @property
+    def counters(self) -> KernelMap:
+        """Captured and lost records per CPU, by slot (``struct hw_counters``)."""
+        return self._map("counters", 4, COUNTERS.itemsize, per_cpu=True)
+
+    @property
+    def scope(self) -> KernelMap:
+        """Slots by cgroup id."""
+        return self._map("scope", 8, 4)
+
+    @property
+    def scope_buckets(self) -> KernelMap:
+        """The direct-mapped copy of scope."""
+        return self._map("scope_buckets", 4, 8)
+
+    @property
+    def configs(self) -> KernelMap:
+        """Policies, two places per slot (``struct hw_slot_config``)."""
+        return self._map("configs", 4, SLOT_CONFIG.itemsize)
+
+    @property
+    def active_config(self) -> KernelMap:
+        """Which of its places holds a slot's policy."""
+        return self._map("active_config", 4, 4)
+
+    @property
+    def _kernel(self) -> Loaded:
+        if self._loaded is None:
+            raise RuntimeError("the capture is not attached: use it in a with block")
+        return self._loaded
+
+    def _map(
+        self, name: str, key_bytes: int, value_bytes: int, *, per_cpu: bool = False
+    ) -> KernelMap:
+        return KernelMap(name, self._kernel.maps[name], key_bytes, value_bytes, per_cpu)
+
+
+def _explain(error: OSError) -> str:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return f"{error.strerror}: capture needs root, or the capabilities BPF and PERFMON"
+    return f"the kernel does not make the capture's maps: {error.strerror}"
