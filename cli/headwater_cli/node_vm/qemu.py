@@ -11,7 +11,6 @@ import os
 import shutil
 import subprocess
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 from headwater_cli.node_vm.errors import NodeVmError
 from headwater_cli.node_vm.initramfs import ROOT_TAG
@@ -56,9 +55,9 @@ def kvm_works() -> bool:
     return done.returncode == 0
 
 
-def _quoted(value: str | Path) -> str:
+def _quoted(value: str) -> str:
     """Return a value for a QEMU option list, in which a comma is written twice."""
-    return str(value).replace(",", ",,")
+    return value.replace(",", ",,")
 
 
 def command(
@@ -71,7 +70,8 @@ def command(
     writable: bool,
     shares: Sequence[tuple[str, str]],
     network: bool,
-    directory: Path,
+    initramfs: int,
+    console: int,
     ports: Mapping[str, int],
 ) -> list[str]:
     """Return the command that boots `kernel`.
@@ -85,7 +85,8 @@ def command(
         writable: share this machine's root for writing.
         shares: (mount tag, directory) pairs shared for writing where the root is not.
         network: give the guest QEMU's user network.
-        directory: a private directory with `initramfs`; receives `console.log`.
+        initramfs: the number of an inherited descriptor of the archive to start from.
+        console: the number of an inherited descriptor that receives what the kernel says.
         ports: port name to the number of an inherited socket.
     """
     words = [executable(), "-nodefaults", "-no-user-config", "-no-reboot", "-display", "none"]
@@ -96,8 +97,8 @@ def command(
         words += ["-accel", "tcg", "-cpu", "max"]
     if icount:
         words += ["-icount", "shift=1,sleep=off"]
-    console = _quoted(directory / "console.log")
-    words += ["-chardev", f"file,id=console,path={console}", "-serial", "chardev:console"]
+    words += ["-chardev", f"file,id=console,path=/proc/self/fd/{console}"]
+    words += ["-serial", "chardev:console"]
     words += ["-device", "virtio-rng-pci", "-device", "virtio-serial-pci,id=ports,max_ports=8"]
     for number, (name, descriptor) in enumerate(ports.items(), start=1):
         words += ["-chardev", f"socket,id=port{number},fd={descriptor}"]
@@ -113,6 +114,6 @@ def command(
         ]
     if network:
         words += ["-netdev", "user,id=net0", "-device", "virtio-net-pci,netdev=net0,romfile="]
-    words += ["-kernel", str(kernel.image), "-initrd", str(directory / "initramfs")]
+    words += ["-kernel", str(kernel.image), "-initrd", f"/proc/self/fd/{initramfs}"]
     words += ["-append", f"{_QUIET} {LSM_ORDER} {append}".strip()]
     return words

@@ -16,7 +16,6 @@ import selectors
 import signal
 import socket
 import subprocess
-import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
@@ -130,17 +129,17 @@ class NodeVm:
             "modules": str(self.kernel.modules.resolve()),
             "network": self.network,
         }
-        with tempfile.TemporaryDirectory(prefix="headwater-vm-") as directory:
-            session = _Session(self, Path(directory))
-            streams = tuple(
-                number if given is None else given
-                for number, given in enumerate((stdin, stdout, stderr))
-            )
-            deadline = None if timeout_s is None else time.monotonic() + timeout_s
-            try:
-                return session.run(request, (streams[0], streams[1], streams[2]), deadline)
-            finally:
-                session.close()
+        streams = (
+            0 if stdin is None else stdin,
+            1 if stdout is None else stdout,
+            2 if stderr is None else stderr,
+        )
+        deadline = None if timeout_s is None else time.monotonic() + timeout_s
+        session = _Session(self)
+        try:
+            return session.run(request, streams, deadline)
+        finally:
+            session.close()
 
 
 def _b(value: str | bytes) -> bytes:
@@ -150,8 +149,7 @@ def _b(value: str | bytes) -> bytes:
 class _Session:
     """One boot: the QEMU process, its four sockets, and what was learnt from the guest."""
 
-    def __init__(self, vm: NodeVm, directory: Path) -> None:
-        self._directory = directory
+    def __init__(self, vm: NodeVm) -> None:
         image = initramfs.build(
             vm.kernel,
             interpreter=os.path.realpath("/usr/bin/python3"),
@@ -159,7 +157,10 @@ class _Session:
             shares=vm.shares,
             network=vm.network,
         )
-        (directory / "initramfs").write_bytes(image)
+        # In memory, so that nothing is left behind however this process ends.
+        self._said = {name: os.memfd_create(name) for name in ("qemu", "console")}
+        start = os.memfd_create("initramfs")
+        os.write(start, image)
         self._sockets: dict[str, socket.socket] = {}
         far: dict[str, socket.socket] = {}
         for name in (CONTROL, STDIN, STDOUT, STDERR):
@@ -173,20 +174,21 @@ class _Session:
             writable=vm.writable,
             shares=vm.shares,
             network=vm.network,
-            directory=directory,
+            initramfs=start,
+            console=self._said["console"],
             ports={name: end.fileno() for name, end in far.items()},
         )
-        log = (directory / "qemu.log").open("wb")
+        inherited = [start, self._said["console"], *(end.fileno() for end in far.values())]
         # Own session: Ctrl-C reaches the command through us. The parent's death ends QEMU, too.
         self._process = subprocess.Popen(
             ["setpriv", "--pdeathsig", "KILL", "--", *words],
             stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            pass_fds=[end.fileno() for end in far.values()],
+            stdout=self._said["qemu"],
+            stderr=self._said["qemu"],
+            pass_fds=inherited,
             start_new_session=True,
         )
-        log.close()
+        os.close(start)
         for end in far.values():
             end.close()
         self._ready = False
@@ -202,6 +204,8 @@ class _Session:
         if self._process.poll() is None:
             self._process.kill()
         self._process.wait()
+        for descriptor in self._said.values():
+            os.close(descriptor)
 
     def run(
         self,
@@ -298,11 +302,11 @@ class _Session:
     def _failure(self, what: str) -> NodeVmError:
         """Return the error with the ends of QEMU's own messages and of the guest's console."""
         tail = ""
-        for name in ("qemu.log", "console.log"):
-            with contextlib.suppress(OSError):
-                text = (self._directory / name).read_text(encoding="utf-8", errors="replace")
-                lines = text.replace("\r", "").rstrip().splitlines()[-20:]
-                tail += "".join(f"\n  | {line}" for line in lines)
+        for descriptor in self._said.values():
+            size = os.fstat(descriptor).st_size
+            text = os.pread(descriptor, 4096, max(0, size - 4096)).decode(errors="replace")
+            lines = text.replace("\r", "").rstrip().splitlines()[-20:]
+            tail += "".join(f"\n  | {line}" for line in lines)
         return NodeVmError(
             what + (f"; it last said:{tail}" if tail else ", and it said nothing"),
             "try another kernel or more memory; docs/development.md says how to see the console",
