@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from enum import Enum, IntEnum, StrEnum
 from types import MappingProxyType
-from typing import Final, Self
+from typing import Any, Final, Self
 
 HW_NAMESPACE: Final = "https://headwater.dev/ns#"
 CF_NAMESPACE: Final = "http://www.camflow.org/ns#"
@@ -116,15 +116,15 @@ class VertexType(IntEnum):
     """CamFlow's name of the type, e.g. ``process_memory``."""
     prov: Prov
 
-    def __new__(cls, code: int, prov: Prov) -> Self:
+    def __new__(cls, code: int, *row: Prov) -> Self:
         """Make the code the value; ``__init__`` takes the rest of the row."""
         member = int.__new__(cls, code)
         member._value_ = code
         return member
 
-    def __init__(self, code: int, prov: Prov) -> None:
+    def __init__(self, code: int, *row: Prov) -> None:
         self.camflow = self._name_.lower()
-        self.prov = prov
+        [self.prov] = row
 
     @property
     def qualified_name(self) -> str:
@@ -273,29 +273,16 @@ class Relation(IntEnum):
     """Types of vertex from which information may flow by this relation."""
     receivers: frozenset[VertexType]
 
-    def __new__(
-        cls,
-        code: int,
-        prov_class: ProvClass,
-        senders: frozenset[VertexType],
-        receivers: frozenset[VertexType],
-    ) -> Self:
+    # The rest of the row is optional, so that type checkers take Relation(53) for a lookup too.
+    def __new__(cls, code: int, *row: Any) -> Self:
         """Make the code the value; ``__init__`` takes the rest of the row."""
         member = int.__new__(cls, code)
         member._value_ = code
         return member
 
-    def __init__(
-        self,
-        code: int,
-        prov_class: ProvClass,
-        senders: frozenset[VertexType],
-        receivers: frozenset[VertexType],
-    ) -> None:
+    def __init__(self, code: int, *row: Any) -> None:
         self.camflow = self._name_.lower()
-        self.prov_class = prov_class
-        self.senders = senders
-        self.receivers = receivers
+        self.prov_class, self.senders, self.receivers = row
 
     @property
     def qualified_name(self) -> str:
