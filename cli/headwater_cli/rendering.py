@@ -18,15 +18,22 @@ from headwater_cli.errors import Failure
 _NAMES = ("cf:pathname", "cf:value", "cf:name")
 
 
-def render(document: Document, graph_format: str) -> bytes:
+def render(
+    document: Document, graph_format: str, rendering: writers.Rendering | None = None
+) -> bytes:
     """Return `document` in one of `options.GRAPH_FORMATS`.
+
+    Args:
+        document: what to show.
+        graph_format: name of the format.
+        rendering: how to show it; None for the defaults.
 
     Raises:
         Failure: the format needs a program that is not installed.
     """
     stream = io.BytesIO()
     try:
-        writers.write(document, graph_format, stream)
+        writers.write(document, stream, graph_format, rendering)
     except writers.WriterError as error:
         raise Failure(str(error)) from error
     return stream.getvalue()

@@ -6,6 +6,7 @@ holds the capture (`headwater trace`, `headwater serve`); `service.Agent` calls 
 `kernel_port.KernelPort`. Promise: G6, a policy edit is one write.
 """
 
+import dataclasses
 from collections.abc import Mapping
 
 import numpy as np
@@ -43,7 +44,7 @@ class AttachedKernel:
         self.mode = capture.mode
         self._capture = capture
         self._scope = Scope(capture)
-        self._configs: dict[int, SlotConfig] = {}
+        self._configs: dict[int, SlotConfig] = {}  # by slot, those in force
 
     def ring(self) -> RingReader:
         """Open the ring for reading; once."""
@@ -60,3 +61,30 @@ class AttachedKernel:
                 for cpu in cpus
             ]
         return found
+
+    def configure(self, slot: int, epoch: int, policy: CompiledPolicy) -> None:
+        """Put a policy in force: one write that every later hook of the slot sees."""
+        config = SlotConfig(
+            epoch=epoch,
+            flags=flags_of(policy),
+            relations_off=policy.relations_off,
+            vertices_off=policy.vertices_off,
+        )
+        self._scope.bind(slot, config)
+        self._configs[slot] = config
+
+    def suspend(self, slot: int) -> None:
+        """Record nothing more in the slot."""
+        config = self._configs.get(slot)
+        if config is not None and config.flags & SlotFlag.ACTIVE:
+            config = dataclasses.replace(config, flags=config.flags & ~SlotFlag.ACTIVE)
+            self._scope.bind(slot, config)
+            self._configs[slot] = config
+
+    def add_cgroup(self, cgroup: int, slot: int) -> None:
+        """Put a cgroup and all it will contain in scope."""
+        self._scope.add_cgroup(cgroup, slot)
+
+    def remove_cgroup(self, cgroup: int) -> None:
+        """Take a cgroup out of scope."""
+        self._scope.remove_cgroup(cgroup)

@@ -10,7 +10,9 @@ slots whose policy changed change at `apply`), G8 (the ring is read whatever NAT
 """
 
 import asyncio
+import contextlib
 import logging
+import os
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -63,6 +65,17 @@ class _Bound:
     placement: Placement | None
     slot: Slot | None
     path: Path | None
+
+
+def _with_descendants(cgroup: int, path: Path | None) -> list[int]:
+    """Return the ids of a cgroup and of those below it as they are now."""
+    found = [cgroup]
+    if path is not None:
+        for directory, names, _ in os.walk(path):
+            for name in names:
+                with contextlib.suppress(FileNotFoundError):  # removed while we looked
+                    found.append((Path(directory) / name).stat().st_ino)
+    return found
 
 
 class Agent:
@@ -163,10 +176,13 @@ class Agent:
             slot = await self._configure(bound.placement)
             if slot is None:
                 if bound.slot is not None:
-                    self._kernel.remove_cgroup(cgroup)
+                    for each in _with_descendants(cgroup, bound.path):
+                        self._kernel.remove_cgroup(each)
             elif before is None or before[0] != slot.number:
-                await self._describe(cgroup, slot, bound.workload)
-                self._kernel.add_cgroup(cgroup, slot.number)
+                # What was made below it inherited the slot at its making, and moves along.
+                for each in _with_descendants(cgroup, bound.path):
+                    await self._describe(each, slot, bound.workload)
+                    self._kernel.add_cgroup(each, slot.number)
             if slot is not None and before != (slot.number, slot.epoch):
                 changed.add(slot.number)
             bound.slot = slot

@@ -13,6 +13,7 @@ import click
 from headwater_prov.document import Document, DocumentError, merge
 from headwater_prov.lineage import Answer, Direction, Lineage, PathError
 from headwater_prov.reading import parse_documents
+from headwater_prov.writers import Rendering
 
 from headwater_cli.consume import fetch_all
 from headwater_cli.embedded_nats import NatsAccess
@@ -83,7 +84,11 @@ def command(
     if answer_format == "text":
         content = f"{answer.sentence}\n\n{answer.table()}".rstrip().encode() + b"\n"
     else:
-        content = render(answer.document, answer_format)
+        content = render(
+            answer.document,
+            answer_format,
+            Rendering(title=f"{direction} of {answer.path}", answer=answer),
+        )
     write_whole(output, content)
 
 

@@ -148,7 +148,7 @@ def _must_use_vm(mode: str) -> bool:
     if report.mode != "unsupported":
         return False
     click.echo(
-        f"headwater: this kernel cannot capture ({report.reasons[0]}); running in the node VM",
+        f"headwater: {report.findings[0].what}; running in the node VM over the same files",
         err=True,
     )
     return True
