@@ -115,7 +115,7 @@ def nasty_story(name: str) -> Document:
     return merge(recorder.documents)
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=8)
 @given(st.text(max_size=8).map(lambda text: NASTY[: len(text) * 3] + text))
 def test_no_name_breaks_a_picture_or_a_page(name: str) -> None:
     document = nasty_story(name)
