@@ -191,7 +191,7 @@ def host_can_attach() -> bool:
     program = Path(__file__).resolve().parent.parent / ".venv" / "bin" / "headwater"
     if not program.exists():
         return False
-    return subprocess.run([program, "doctor", "--quiet"], check=False).returncode == 0
+    return subprocess.run([program, "doctor"], capture_output=True, check=False).returncode == 0
 
 
 def main() -> None:
