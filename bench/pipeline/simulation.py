@@ -433,3 +433,50 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
 
     for _ in range(steps):
         step(random.choice(running[random.choice(slots)]))
+
+
+def build_workload(kernel: SimulatedKernel, slot: int, records: int) -> None:
+    """What a compiler run does, over and over, until there are so many captured records.
+
+    A stand-in where no recording of a real build is at hand.
+    """
+    random = kernel.random
+    shell = kernel.process(0, slot, 1000, b"make")
+    binary = kernel.inode(0, 0, "/usr/lib/gcc/x86_64-linux-gnu/12/cc1", ino=11)
+    libraries = [kernel.inode(0, 0, f"/usr/lib/x86_64-linux-gnu/lib{n}.so.6") for n in range(6)]
+    directories = [
+        kernel.inode(0, 0, f"/usr/include/d{n}", VertexType.DIRECTORY) for n in range(30)
+    ]
+    headers = [
+        kernel.inode(0, 0, f"/usr/include/d{n % 30}/header_{n}.h", ino=100 + n) for n in range(400)
+    ]
+    counters = kernel.counters[slot]
+    pid = 1000
+    while sum(counter.captured for counter in counters) < records:
+        pid += 1
+        cpu = pid % kernel.cpus
+        compiler = kernel.fork(shell, pid, cpu)
+        kernel.used(compiler, Relation.OPEN, binary, 4)
+        kernel.name(compiler, binary)
+        kernel.derived(compiler, Relation.EXEC, binary, compiler.memory)
+        kernel.generated(compiler, Relation.EXEC_TASK, compiler.memory)
+        kernel.arguments(compiler, b"cc1", b"-O2", b"-o", f"/tmp/unit{pid}.o".encode())
+        for library in libraries:
+            kernel.name(compiler, library)
+            for relation, flags in ((Relation.OPEN, 4), (Relation.READ, 4), (Relation.MMAP, 5)):
+                kernel.used(compiler, relation, library, flags)
+        source = kernel.inode(cpu, 0, f"/home/me/project/src/unit_{pid}.c", ino=5000 + pid)
+        target = kernel.inode(cpu, slot, f"/home/me/project/obj/unit_{pid}.o", ino=9000 + pid)
+        for header in [source, *random.sample(headers, 60)]:
+            for _ in range(2):
+                kernel.used(compiler, Relation.PERM_CHECK, random.choice(directories), 1)
+            kernel.name(compiler, header)
+            kernel.used(compiler, Relation.OPEN, header, 4)
+            kernel.used(compiler, Relation.GETATTR, header)
+            for offset in range(0, 4096 * random.choice((1, 1, 2, 6)), 4096):
+                kernel.used(compiler, Relation.READ, header, 4, offset)
+        kernel.generated(compiler, Relation.INODE_CREATE, directories[0])
+        kernel.name(compiler, target)
+        for offset in range(0, 65536, 4096):
+            kernel.generated(compiler, Relation.WRITE, target, 2, offset)
+        kernel.exit(compiler)

@@ -6,6 +6,7 @@ cdef enum:
     ROW_FOREIGN = 1  # made in another tenant's slot: declared by type only
     ROW_RESUMED = 2  # seen before and forgotten: its versions go on above all forgotten ones
     ROW_HISTORY = 4  # kernel versions were jumped over: see ObjectTable.history
+    ROW_ASSOCIATED = 8  # a task's edge from the machine was made in this epoch
 
 
 cdef struct Row:

@@ -306,13 +306,11 @@ cdef class Renderer:
     cdef readonly uint64_t first_sequence  # of the document's first record
     cdef readonly uint32_t records, elements, document
     cdef readonly uint64_t first_ns, last_ns, undeclared
-    cdef readonly set epochs  # of the document's records
-    cdef uint32_t last_epoch
+    cdef public uint32_t epoch  # the tenant's own number, from 1; only ever goes up
     # of the record under way
     cdef uint64_t sequence
     cdef int64_t wall_ns
     cdef int k
-    cdef uint32_t epoch
     cdef int64_t second
     cdef char clock[32]
     cdef public int64_t clock_offset_ns
@@ -336,7 +334,6 @@ cdef class Renderer:
         self.next_sequence = self.first_sequence = 1
         self.document = 1
         self.second = -1
-        self.epochs = set()
         self.cgroups = {}
 
     def __dealloc__(self):
@@ -412,8 +409,6 @@ cdef class Renderer:
         self.first_ns = self.last_ns = 0
         self.first_sequence = self.next_sequence
         self.document += 1
-        self.last_epoch = 0
-        self.epochs = set()
         return document
 
     cdef inline size_t total(self) noexcept:
@@ -476,9 +471,15 @@ cdef class Renderer:
         put_bytes(buffer, b"},", 2)
         row.length = <uint32_t>buffer.size - row.at
         row.document = row.used = self.document
-        row.epoch = self.epoch
+        self.enter(row)
         self.elements += 1
         return 0
+
+    cdef inline void enter(self, Row *row) noexcept:
+        """The object is declared in the epoch."""
+        if row.epoch != self.epoch:
+            row.epoch = self.epoch
+            row.flags &= ~ROW_ASSOCIATED
 
     cdef inline int declare(self, Row *row) except -1:
         """Declare the current version by its type alone."""
@@ -527,7 +528,7 @@ cdef class Renderer:
         if row.epoch < self.epoch:
             if row.document != self.document:
                 self.declare(row)
-            row.epoch = self.epoch
+            self.enter(row)
         if version == row.kernel:
             return row.tenant
         return self.older(row, version)
@@ -594,15 +595,11 @@ cdef class Renderer:
 
     # -- records ----------------------------------------------------------------------------
 
-    cdef int begin_record(self, const Header *header, uint32_t epoch) except -1:
+    cdef int begin_record(self, const Header *header) except -1:
         cdef int64_t second
         self.sequence = self.next_sequence
         self.next_sequence += 1
         self.k = 0
-        self.epoch = epoch
-        if epoch != self.last_epoch:
-            self.last_epoch = epoch
-            self.epochs.add(epoch)
         self.wall_ns = <int64_t>header.time_ns + self.clock_offset_ns
         second = self.wall_ns // 1000000000
         if second != self.second:
@@ -731,7 +728,7 @@ cdef class Renderer:
             if first or retyped:
                 if row.document != self.document:
                     self.declare(row)
-                row.epoch = self.epoch
+                self.enter(row)
         else:
             self.erase(row)
             self.begin_declaration(row)
@@ -743,7 +740,8 @@ cdef class Renderer:
                 row.flags &= ~ROW_FOREIGN
                 self.body(buffer, words.body, vertex)
             self.end_declaration(row)
-        if words.body == BODY_TASK and first and not foreign:
+        if words.body == BODY_TASK and not foreign and not row.flags & ROW_ASSOCIATED:
+            row.flags |= ROW_ASSOCIATED
             self.edge(
                 self.vocabulary.ran_on, PyBytes_AS_STRING(self.machine), 0,
                 row.id, row.tenant, 0, 0, NULL, 0, False,
@@ -933,15 +931,14 @@ cdef class Walker:
             tracker of :mod:`headwater_agent.sequence`.
         unexpected: `(slot, cpu, sequence) -> bool`, called for a number that does not follow the
             one before; returns whether the record counts.
-        enter_epoch: `(slot, token, cpu, sequence) -> (Renderer, epoch) or None`,
-            called when a slot's records change their epoch token; None: nobody knows the token.
+        enter_epoch: `(slot, token, cpu, sequence) -> Renderer or None`, called when a slot's records
+            change their epoch token; None: nobody knows the token.
     """
 
     cdef uint64_t[:, ::1] high
     cdef object unexpected, enter_epoch
     cdef list renderers
     cdef uint32_t tokens[SLOTS]
-    cdef uint32_t epochs[SLOTS]
     cdef int32_t tenants[SLOTS]
     cdef readonly uint64_t records, discarded, unknown
 
@@ -951,7 +948,6 @@ cdef class Walker:
             raise ValueError(f"high has {high.shape[0]} slots, layout.h {SLOTS}")
         self.renderers = [None] * SLOTS
         memset(self.tokens, 0, sizeof(self.tokens))
-        memset(self.epochs, 0, sizeof(self.epochs))
         memset(self.tenants, 0xFF, sizeof(self.tenants))
 
     def set_tenant(self, int slot, int number):
@@ -1001,19 +997,19 @@ cdef class Walker:
                 if entered is None:
                     self.unknown += 1
                     continue
-                self.renderers[slot], self.epochs[slot] = entered
+                self.renderers[slot] = entered
                 self.tokens[slot] = header.epoch
             renderer = <Renderer>self.renderers[slot]
             if kind == RECORD_FLOW and payload == sizeof(Flow):
                 if renderer.vocabulary.words[header.relation].head == NULL:
                     raise ValueError(f"flow record of unknown relation {header.relation}")
-                renderer.begin_record(header, self.epochs[slot])
+                renderer.begin_record(header)
                 renderer.flow(<const Flow *>header)
             elif kind == RECORD_VERTEX and payload == sizeof(Vertex):
-                renderer.begin_record(header, self.epochs[slot])
+                renderer.begin_record(header)
                 renderer.vertex(<const Vertex *>header, self.is_foreign(renderer, header))
             elif (kind == RECORD_NAME or kind == RECORD_ARGUMENTS) and payload >= 40:
-                renderer.begin_record(header, self.epochs[slot])
+                renderer.begin_record(header)
                 renderer.text(<const Text *>header, payload - 40)
             else:
                 raise ValueError(f"record of kind {kind} with {payload} bytes before byte {at}")

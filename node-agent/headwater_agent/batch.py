@@ -14,7 +14,6 @@ from __future__ import annotations
 
 import itertools
 import time
-from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -101,7 +100,7 @@ class BatchMaker:
         self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
 
     def graph(
-        self, document: bytes, first: int, last: int, elements: int, epochs: Mapping[int, str]
+        self, document: bytes, first: int, last: int, elements: int, epoch: int, policy: str
     ) -> Batch:
         """A graph document that holds the records `first` to `last`.
 
@@ -110,7 +109,8 @@ class BatchMaker:
             first: first number.
             last: last number.
             elements: PROV elements and relations in the document.
-            epochs: policy hashes by number of the epochs that the records are from.
+            epoch: the tenant's number of the epoch.
+            policy: hash of the policy in force; several, with commas, if the tenant has several.
         """
         begin = time.perf_counter_ns()
         payload = self._compressor.compress(document)
@@ -121,36 +121,31 @@ class BatchMaker:
         statistics.elements += elements
         statistics.json_bytes += len(document)
         statistics.payload_bytes += len(payload)
-        headers = self._headers(elements, SequenceRange(first, last)) | _of_epochs(epochs)
+        headers = self._headers(elements, SequenceRange(first, last)) | _of_epoch(epoch, policy)
         return Batch(self._tenant, RecordClass.GRAPH, payload, headers, first, last)
 
-    def gap(
-        self, first: int, reasons: Iterable[tuple[GapReason, int]], begin_ns: int, end_ns: int
-    ) -> Batch:
-        """A gap document: records from `first` on are lost, so many for each reason.
+    def gap(self, first: int, last: int, reason: GapReason, begin_ns: int, end_ns: int) -> Batch:
+        """A gap document: the records `first` to `last` are lost for one reason.
 
         Args:
             first: first number that is lost.
-            reasons: reason and how many, in order; none of them 0.
+            last: last number that is lost.
+            reason: why.
             begin_ns: no lost record is older; nanoseconds since 1970.
             end_ns: no lost record is younger.
         """
-        gaps: dict[str, object] = {}
-        at = first
-        for reason, count in reasons:
-            gaps[gap_key(self._node.origin, at)] = {
-                "prov:type": {"$": "hw:gap", "type": "xsd:QName"},
-                "hw:first": _integer(at),
-                "hw:last": _integer(at + count - 1),
-                "hw:count": _integer(count),
-                "hw:reason": str(reason),
-                "hw:begin": {"$": format_time(begin_ns), "type": "xsd:dateTime"},
-                "hw:end": {"$": format_time(end_ns), "type": "xsd:dateTime"},
-            }
-            at += count
-        payload = _compress({"prefix": dict(PREFIXES), "entity": gaps})
-        headers = self._headers(len(gaps), SequenceRange(first, at - 1))
-        return Batch(self._tenant, RecordClass.GAP, payload, headers, first, at - 1)
+        gap = {
+            "prov:type": {"$": "hw:gap", "type": "xsd:QName"},
+            "hw:first": _integer(first),
+            "hw:last": _integer(last),
+            "hw:count": _integer(last - first + 1),
+            "hw:reason": str(reason),
+            "hw:begin": {"$": format_time(begin_ns), "type": "xsd:dateTime"},
+            "hw:end": {"$": format_time(end_ns), "type": "xsd:dateTime"},
+        }
+        document = {"prefix": dict(PREFIXES), "entity": {gap_key(self._node.origin, first): gap}}
+        headers = self._headers(1, SequenceRange(first, last))
+        return Batch(self._tenant, RecordClass.GAP, _compress(document), headers, first, last)
 
     def machine(self, epoch: int, policy_hash: str) -> Batch:
         """The record that begins an epoch: the machine, its kernel, the mode and the policy."""
@@ -169,7 +164,7 @@ class BatchMaker:
             "hw:policy": policy_hash,
         }
         document = {"prefix": dict(PREFIXES), "agent": {f"hw:{self._machine}.0": agent}}
-        headers = self._headers(1, None) | _of_epochs({epoch: policy_hash})
+        headers = self._headers(1, None) | _of_epoch(epoch, policy_hash)
         return Batch(self._tenant, RecordClass.MACHINE, _compress(document), headers, 0, 0)
 
     def _headers(self, elements: int, covers: SequenceRange | None) -> dict[str, str]:
@@ -186,12 +181,8 @@ class BatchMaker:
         return headers
 
 
-def _of_epochs(epochs: Mapping[int, str]) -> dict[str, str]:
-    """Epochs and their policies; a tenant with several slots may have several in one document."""
-    return {
-        Header.EPOCH.value: ",".join(str(epoch) for epoch in sorted(epochs)),
-        Header.POLICY.value: ",".join(epochs[epoch] for epoch in sorted(epochs)),
-    }
+def _of_epoch(epoch: int, policy: str) -> dict[str, str]:
+    return {Header.EPOCH.value: str(epoch), Header.POLICY.value: policy}
 
 
 def _compress(document: object) -> bytes:

@@ -101,8 +101,9 @@ class TenantPipeline:
         self.name: Final = self._names.name
         self.arguments: Final = self._names.arguments
         self._agent = _declare_machine(machine)
-        self._policies: dict[int, str] = {}
-        self._begun: set[int] = set()
+        self._epochs = 0
+        # By slot: the newest epoch of which a record came, and its policy.
+        self._in_force: dict[int, tuple[int, str]] = {}
         # When the batches were captured that may yet have to be declared lost.
         self._times: deque[tuple[int, int, int]] = deque(maxlen=_TIMES_KEPT)
         self.renderer: Final = Renderer(
@@ -123,16 +124,21 @@ class TenantPipeline:
 
     def new_epoch(self, policy_hash: str) -> int:
         """Number a new epoch, from 1, and say so in the stream: its machine record."""
-        epoch = len(self._policies) + 1
-        self._policies[epoch] = policy_hash
-        self._ready.append(self._batches.machine(epoch, policy_hash))
-        return epoch
+        self._epochs += 1
+        self._ready.append(self._batches.machine(self._epochs, policy_hash))
+        return self._epochs
 
-    def enter_epoch(self, epoch: int) -> None:
-        """A record of this epoch comes next; at the first one a new document begins."""
-        if epoch not in self._begun:
-            self._begun.add(epoch)
+    def enter_epoch(self, epoch: int, slot: int, policy_hash: str) -> None:
+        """A record made under this epoch comes next.
+
+        The first one begins a document and a new epoch of the tenant. Records that another CPU made
+        just before the edit, or other slots of the tenant, belong to the newest epoch all the same:
+        a document has one, and each object is declared in it.
+        """
+        self._in_force[slot] = max(self._in_force.get(slot, (0, "")), (epoch, policy_hash))
+        if epoch > self.renderer.epoch:
             self.cut()
+            self.renderer.epoch = epoch
             self.renderer.declare_agent(self._agent)
 
     def cut(self) -> None:
@@ -141,13 +147,13 @@ class TenantPipeline:
         if not renderer.records:
             return
         first, last = renderer.first_sequence, renderer.next_sequence - 1
-        elements, epochs = renderer.elements, renderer.epochs
+        elements, epoch = renderer.elements, renderer.epoch
+        policy = ",".join(sorted({policy for _, policy in self._in_force.values()}))
         offset = renderer.clock_offset_ns
         self._times.append((last, renderer.first_ns + offset, renderer.last_ns + offset))
         document = renderer.take(DOCUMENT_PREFIX)
         self._names.begin_document()
-        policies = {epoch: self._policies[epoch] for epoch in epochs}
-        self._ready.append(self._batches.graph(document, first, last, elements, policies))
+        self._ready.append(self._batches.graph(document, first, last, elements, epoch, policy))
         if renderer.objects > self.max_objects:
             # A tenth at once, so that the search for the oldest is rare.
             for serial in renderer.forget(self.max_objects - self.max_objects // 10):
@@ -156,9 +162,11 @@ class TenantPipeline:
     def lose(self, reasons: Mapping[GapReason, int], begin_ns: int, end_ns: int) -> None:
         """Records were lost before they had a number: they take the next ones, as a gap."""
         self.cut()
-        first = self.renderer.next_sequence
-        self.renderer.skip(sum(reasons.values()))
-        self._ready.append(self._batches.gap(first, list(reasons.items()), begin_ns, end_ns))
+        for reason, count in reasons.items():
+            first = self.renderer.next_sequence
+            self.renderer.skip(count)
+            last = first + count - 1
+            self._ready.append(self._batches.gap(first, last, reason, begin_ns, end_ns))
 
     def declare(self, first: int, last: int, reason: GapReason) -> Batch:
         """A gap for records that were rendered and will not be delivered; from any thread."""
@@ -169,7 +177,7 @@ class TenantPipeline:
                 end_ns = ended
             if until >= last:
                 break
-        return self._batches.gap(first, [(reason, last - first + 1)], begin_ns, end_ns)
+        return self._batches.gap(first, last, reason, begin_ns, end_ns)
 
     # -- called by the renderer -------------------------------------------------------------
 
@@ -217,7 +225,7 @@ class Pipeline:
         self._max_objects = max_objects
         self._tenants: dict[str, TenantPipeline] = {}
         self._slots: dict[int, TenantPipeline] = {}
-        self._epochs: dict[int, tuple[int, TenantPipeline, int]] = {}
+        self._epochs: dict[int, tuple[SlotBinding, TenantPipeline, int]] = {}
         self._settled_ns: dict[int, int] = {}
         self._ready: list[Batch] = []
         self.sequences: Final = SequenceTracker(MAX_CPUS)
@@ -262,7 +270,7 @@ class Pipeline:
         self._walker.set_tenant(binding.slot, tenant.renderer.number)
         self._slots[binding.slot] = tenant
         epoch = tenant.new_epoch(binding.policy_hash)
-        self._epochs[binding.epoch] = (binding.slot, tenant, epoch)
+        self._epochs[binding.epoch] = (binding, tenant, epoch)
         self._settled_ns.setdefault(binding.slot, time.time_ns())
 
     def describe(self, cgroup: int, tenant: str, workload: Workload) -> None:
@@ -349,15 +357,14 @@ class Pipeline:
             other.max_objects = share
         return tenant
 
-    def _enter_epoch(
-        self, slot: int, token: int, cpu: int, sequence: int
-    ) -> tuple[Renderer, int] | None:
-        bound, tenant, epoch = self._epochs.get(token, (0, None, 0))
-        if tenant is None or bound != slot:
+    def _enter_epoch(self, slot: int, token: int, cpu: int, sequence: int) -> Renderer | None:
+        known = self._epochs.get(token)
+        if known is None or known[0].slot != slot:
             self.sequences.refuse(slot, cpu, sequence)
             return None
-        tenant.enter_epoch(epoch)
-        return tenant.renderer, epoch
+        binding, tenant, epoch = known
+        tenant.enter_epoch(epoch, slot, binding.policy_hash)
+        return tenant.renderer
 
 
 def _declare_machine(machine: str) -> bytes:

@@ -73,6 +73,9 @@ class _Object:
     epoch: int = 0
     """The last epoch in which the current version was declared."""
 
+    associated: int = 0
+    """The last epoch in which it was said to run on the machine."""
+
     resumed: bool = False
     """Not yet declared since its record was lost or it came back."""
 
@@ -117,7 +120,6 @@ class ReferenceRenderer:
         self._objects: dict[int, _Object] = {}
         self._ended: set[int] = set()
         self._floor = 0
-        self._epochs: set[int] = set()
         self._document: Json = {"prefix": dict(PREFIXES)}
         self._sequence = 0
         self._epoch = 0
@@ -135,9 +137,13 @@ class ReferenceRenderer:
         self._sequence += count
 
     def record(self, record: AnyRecord, epoch: int) -> None:
-        """Render one record of an epoch, by the tenant's number of the epoch."""
-        if epoch not in self._epochs:
-            self._epochs.add(epoch)
+        """Render one record.
+
+        Args:
+            record: the next one of the tenant's, in the order of the ring.
+            epoch: the tenant's own number of the epoch that it falls in; never less than before.
+        """
+        if epoch > self._epoch:
             self._section("agent")[self._machine] = _attributes(VertexType.MACHINE, 0)
         self._sequence += 1
         self._index = 0
@@ -239,7 +245,8 @@ class ReferenceRenderer:
             described = {"hw:foreign": True} if foreign else self._describe(record)
             self._section(known.type.prov).pop(known.vertex, None)
             self._declare(known, described)
-        if record.type is VertexType.TASK and first and not foreign:
+        if record.type is VertexType.TASK and not foreign and known.associated < self._epoch:
+            known.associated = self._epoch
             self._edge(Relation.RAN_ON, self._machine, known.vertex)
 
     def _text(self, record: TextRecord) -> None:

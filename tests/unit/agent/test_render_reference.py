@@ -23,7 +23,7 @@ from tests.unit.agent.harness import (
 )
 
 TENANTS = {1: "alpha", 2: "beta", 3: "alpha"}
-LINES = {11: ("alpha", 1), 12: ("beta", 1), 13: ("alpha", 2), 21: ("alpha", 3)}
+EPOCHS = {11: ("alpha", 1), 12: ("beta", 1), 13: ("alpha", 2), 21: ("alpha", 3)}
 """Tenant and its own epoch number by epoch token."""
 
 
@@ -41,7 +41,7 @@ def compare(fed: Fed) -> int:
         records: list[AnyRecord] = [
             record for record in decode(bytes(fed.kernel.ring)) if TENANTS[record.slot] == tenant
         ]
-        at = 0
+        at = epoch = 0
         for batch in fed.batches:
             if batch.tenant != tenant or batch.klass == "machine":
                 continue
@@ -50,11 +50,13 @@ def compare(fed: Fed) -> int:
                 reference.skip(count)
                 continue
             for record in records[at : at + count]:
-                reference.record(record, LINES[record.epoch][1])
+                epoch = max(epoch, EPOCHS[record.epoch][1])
+                reference.record(record, epoch)
             at += count
             expected = reference.cut()
             found = document_of(batch)
             assert found == expected
+            assert batch.headers["Hw-Epoch"] == str(epoch)
             assert batch.headers["Hw-Count"] == str(count_elements(expected))
             compared += count
         assert at == len(records)
