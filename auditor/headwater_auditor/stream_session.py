@@ -91,16 +91,20 @@ class Session:
         async def failed(error: Exception) -> None:
             log.debug("nats: %r", error)
 
-        await client.connect(
-            list(servers),
-            name=name,
-            allow_reconnect=False,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            ping_interval=_PING_INTERVAL_S,
-            user_credentials=RawCredentials(_read(credentials)),
-            closed_cb=closed,
-            error_cb=failed,
-        )
+        try:
+            await client.connect(
+                list(servers),
+                name=name,
+                allow_reconnect=False,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                ping_interval=_PING_INTERVAL_S,
+                user_credentials=RawCredentials(_read(credentials)),
+                closed_cb=closed,
+                error_cb=failed,
+            )
+        except BaseException:
+            await client.close()  # a failed `connect` leaves its socket open
+            raise
         session.append(cls(client, durable))
         return session[0]
 

@@ -124,20 +124,20 @@ class Link:
             link.last_error = str(error) or repr(error)
             log.debug("nats: %r", error)
 
-        await client.connect(
-            list(options.servers),
-            name=name,
-            allow_reconnect=False,
-            connect_timeout=_CONNECT_TIMEOUT_S,
-            ping_interval=_PING_INTERVAL_S,
-            pending_size=_BUFFER_BYTES,
-            inbox_prefix=options.inbox_prefix,
-            user_jwt_cb=lambda: bytearray(token.text.encode("ascii")),
-            signature_cb=options.sign_nonce,
-            closed_cb=closed,
-            error_cb=failed,
-        )
         try:
+            await client.connect(
+                list(options.servers),
+                name=name,
+                allow_reconnect=False,
+                connect_timeout=_CONNECT_TIMEOUT_S,
+                ping_interval=_PING_INTERVAL_S,
+                pending_size=_BUFFER_BYTES,
+                inbox_prefix=options.inbox_prefix,
+                user_jwt_cb=lambda: bytearray(token.text.encode("ascii")),
+                signature_cb=options.sign_nonce,
+                closed_cb=closed,
+                error_cb=failed,
+            )
             await client.subscribe(
                 f"{link._inbox}.*",
                 cb=link._receive,
@@ -146,7 +146,7 @@ class Link:
             )
             await client.flush(_CONNECT_TIMEOUT_S)
         except BaseException:
-            await client.close()
+            await client.close()  # a failed `connect` leaves its socket open
             raise
         return link
 
