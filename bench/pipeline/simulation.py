@@ -397,7 +397,11 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
     stranger = kernel.process(0, 0, 1, b"outside", owner=0)
 
     reads = (Relation.READ, Relation.OPEN, Relation.MMAP, Relation.GETATTR)
-    writes = (Relation.WRITE, Relation.SETATTR, Relation.RENAME)
+    writes = (Relation.WRITE, Relation.LINK, Relation.RENAME)
+
+    def run(who: Process) -> None:
+        if not who.memory.has_sent:  # arguments come before the program does anything
+            kernel.arguments(who, b"cc", b"-o", bytes([random.getrandbits(8) | 1]) * 9)
 
     def step(who: Process) -> None:
         nonlocal pid
@@ -411,7 +415,7 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
             lambda: kernel.name(who, thing, TextMark(random.getrandbits(3))),
             lambda: kernel.derived(who, Relation.EXEC, thing, who.memory),
             lambda: kernel.derived(who, Relation.SH_WRITE, who.memory, thing),
-            lambda: kernel.arguments(who, b"cc", b"-o", bytes([random.getrandbits(8) | 1]) * 9),
+            lambda: run(who),
             lambda: own.append(
                 kernel.inode(who.cpu, slot, f"/tmp/\u00e9 %{random.getrandbits(9)}", ino=2**63)
             ),
