@@ -15,6 +15,7 @@ from headwater_prov.policy.loading import load_directory, load_file
 from headwater_prov.policy.model import (
     Compression,
     Filters,
+    NamespaceWithoutTenant,
     Operator,
     PodSelector,
     Policy,
@@ -22,7 +23,6 @@ from headwater_prov.policy.model import (
     Quotas,
     Requirement,
     Tenant,
-    UnownedNamespaceError,
 )
 from headwater_prov.policy.problems import Place, PolicyErrors, PolicyProblem
 
@@ -31,6 +31,7 @@ __all__ = [
     "CompiledPolicy",
     "Compression",
     "Filters",
+    "NamespaceWithoutTenant",
     "Operator",
     "Place",
     "PodSelector",
@@ -41,7 +42,6 @@ __all__ = [
     "Quotas",
     "Requirement",
     "Tenant",
-    "UnownedNamespaceError",
     "combine",
     "compile",
     "compile_policy",

@@ -209,7 +209,7 @@ def _wrong_type(node: Node, schema: Schema) -> str:
         case "object":
             remedy = "write fields, one per line and indented, or {}"
         case "array":
-            remedy = f"write a list: [{text}]" if text else "write a list, or []"
+            remedy = f"write a list: [{shown(text)[1:-1]}]" if text else "write a list, or []"
         case "boolean":
             remedy = "write true or false, without quotes"
         case "string":

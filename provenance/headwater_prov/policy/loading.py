@@ -17,10 +17,10 @@ from typing import Any, Final
 from headwater_prov.policy.building import build_policy, build_tenant, default_quotas
 from headwater_prov.policy.checking import check
 from headwater_prov.policy.model import (
+    NamespaceWithoutTenant,
     Policy,
     PolicySet,
     Tenant,
-    UnownedNamespaceError,
 )
 from headwater_prov.policy.problems import (
     Place,
@@ -109,7 +109,7 @@ def _policy_set(files: Iterable[Path], problems: list[PolicyProblem]) -> PolicyS
     for policy in policy_set.policies:
         try:
             policy_set.tenant_of(policy.namespace)
-        except UnownedNamespaceError as error:
+        except NamespaceWithoutTenant as error:
             problems.append(PolicyProblem(policy.place, "metadata.namespace", str(error)))
     if problems:
         raise PolicyErrors(problems)

@@ -105,7 +105,7 @@ class Tenant:
     place: Place = field(compare=False)
 
 
-class UnownedNamespaceError(LookupError):
+class NamespaceWithoutTenant(LookupError):  # noqa: N818  # the state, as LookupError names one
     """A namespace belongs to no tenant, and its own name is the name of a foreign one.
 
     Args:
@@ -139,14 +139,14 @@ class PolicySet:
         """The tenant that owns a namespace; one that nobody lists is a tenant of its own.
 
         Raises:
-            UnownedNamespaceError: its name is that of a tenant which does not list it. Its
+            NamespaceWithoutTenant: its name is that of a tenant which does not list it. Its
                 records would end up in a foreign stream.
         """
         for tenant in self.tenants:
             if namespace in tenant.namespaces:
                 return tenant
         if any(tenant.name == namespace for tenant in self.tenants):
-            raise UnownedNamespaceError(namespace)
+            raise NamespaceWithoutTenant(namespace)
         return Tenant(namespace, frozenset({namespace}), self.default_quotas, Place(""))
 
     def select(self, namespace: str, labels: Mapping[str, str]) -> list[Policy]:

@@ -247,7 +247,8 @@ class _Composer:
             raise SourceError(key.place, "a key cannot be a list or a mapping; write a name")
         if not isinstance(key.value, str):
             raise SourceError(
-                key.place, f"key {key.text} is not text; write it in quotes: {shown(key.text)}"
+                key.place,
+                f"key {shown(key.text)[1:-1]} is not text; write it in quotes: {shown(key.text)}",
             )
         return key.value
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from headwater_prov.policy import PolicyErrors, Quotas, UnownedNamespaceError
+from headwater_prov.policy import NamespaceWithoutTenant, PolicyErrors, Quotas
 from headwater_prov.policy.loading import FILES_MAX, load_directory, load_file
 from headwater_prov.policy.yaml_source import SIZE_MAX_BYTES
 
@@ -143,7 +143,7 @@ def test_g5_tenant_of_a_namespace_is_its_owner_or_itself(tmp_path: Path) -> None
 
 def test_g5_unclaimed_namespace_never_falls_into_a_tenant_of_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.yaml").write_text(tenant("shop", "bank"))
-    with pytest.raises(UnownedNamespaceError, match=r"list it in spec\.namespaces"):
+    with pytest.raises(NamespaceWithoutTenant, match=r"list it in spec\.namespaces"):
         load_directory(tmp_path).tenant_of("shop")
     (tmp_path / "b.yaml").write_text(policy("all", "shop"))
     (message,) = errors_of(tmp_path)
