@@ -34,6 +34,9 @@ _REQUEST_MESSAGES = 256
 _REQUEST_BYTES = 16 * 1024 * 1024
 """Of one request: above the largest message, or that would never come."""
 
+_REQUEST_ENDS = ("Batch Completed", "Message Size Exceeds MaxBytes")
+"""Descriptions of status 409 that end a request and not the consumer: there may be more to ask."""
+
 _WAIT_S = 10.0
 _HEARTBEAT_S = 3.0
 _SILENCE_S = 8.0
@@ -69,6 +72,7 @@ class Session:
         self._inbox = client.new_inbox()
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._delivered = 0
+        self._request = 0
         self._open = 0
         """Messages that the open request may still bring; 0: there is no open request."""
 
@@ -88,7 +92,10 @@ class Session:
             for each in session:
                 each._arrived.put_nowait(None)
 
+        complaints: list[str] = []
+
         async def failed(error: Exception) -> None:
+            complaints.append(str(error) or repr(error))
             log.debug("nats: %r", error)
 
         try:
@@ -96,12 +103,16 @@ class Session:
                 list(servers),
                 name=name,
                 allow_reconnect=False,
+                max_reconnect_attempts=1,  # to each server, also before the first connection
+                reconnect_time_wait=0.05,
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
                 user_credentials=RawCredentials(_read(credentials)),
                 closed_cb=closed,
                 error_cb=failed,
             )
+        except nats.errors.NoServersError as error:
+            raise ConnectionError(complaints[-1] if complaints else str(error)) from error
         except BaseException:
             await client.close()  # a failed `connect` leaves its socket open
             raise
@@ -119,7 +130,7 @@ class Session:
             nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError: it cannot be done now.
         """
         await self.client.subscribe(
-            self._inbox, cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
+            f"{self._inbox}.*", cb=self._receive, pending_msgs_limit=-1, pending_bytes_limit=-1
         )
         config = ConsumerConfig(
             name=self._consumer,
@@ -178,7 +189,7 @@ class Session:
                 return messages
 
     async def _ask(self, wait: bool) -> None:
-        """Open a request; there is never more than one, or the server's answers would mix."""
+        """Open a request; there is never more than one, and each has its own inbox."""
         request: dict[str, object] = {"batch": _REQUEST_MESSAGES, "max_bytes": _REQUEST_BYTES}
         if wait:
             request["expires"] = int(_WAIT_S * 1e9)
@@ -186,10 +197,11 @@ class Session:
         else:
             request["no_wait"] = True
         self._open = _REQUEST_MESSAGES
+        self._request += 1
         await self.client.publish(
             f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_NAME}.{self._consumer}",
             json.dumps(request).encode(),
-            reply=self._inbox,
+            reply=f"{self._inbox}.{self._request}",
         )
 
     def _take(self, message: Msg, messages: list[Msg]) -> None:
@@ -200,11 +212,11 @@ class Session:
             self._check_contiguous(message)
             self._open -= 1
             messages.append(message)
-        elif status in ("404", "408"):
+        elif status == "100" or message.subject != f"{self._inbox}.{self._request}":
+            return  # a sign of life, or the end of a request that had brought all it could
+        elif status in ("404", "408") or headers.get("Description") in _REQUEST_ENDS:
             self._open = 0
-        elif status == "409" and "MaxBytes" in headers.get("Description", ""):
-            self._open = 0  # the request's bound in bytes: what came is whole, ask for more
-        elif status != "100":
+        else:
             reason = headers.get("Description", "")
             raise SessionLostError(f"the consumer ended: {status} {reason}")
 

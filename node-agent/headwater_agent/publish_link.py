@@ -129,6 +129,8 @@ class Link:
                 list(options.servers),
                 name=name,
                 allow_reconnect=False,
+                max_reconnect_attempts=1,  # to each server, also before the first connection
+                reconnect_time_wait=0.05,
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
                 pending_size=_BUFFER_BYTES,
@@ -145,6 +147,8 @@ class Link:
                 pending_bytes_limit=-1,
             )
             await client.flush(_CONNECT_TIMEOUT_S)
+        except nats.errors.NoServersError as error:
+            raise ConnectionError(link.last_error or str(error)) from error
         except BaseException:
             await client.close()  # a failed `connect` leaves its socket open
             raise

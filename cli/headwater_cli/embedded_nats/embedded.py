@@ -105,7 +105,7 @@ class EmbeddedNats:
         try:
             directory = self._prepare_directory()
             keys = OperatorKeys.create_or_load(self.state / KEYS)
-            reserved = sum(tenant.quotas.stream_bytes for tenant in keys.tenants())
+            reserved = sum(tenant.quotas.reserved_bytes for tenant in keys.tenants())
             self._storage_bytes = max(self._storage_wanted or 0, reserved)
             if self._storage_wanted is None:
                 self._storage_bytes = configuration.storage_limit(directory / "store", reserved)

@@ -178,7 +178,7 @@ def tenant_account_token(
         "exports": 1,
         "conn": quotas.connections,
         "leaf": 0,
-        "disk_storage": quotas.stream_bytes,
+        "disk_storage": quotas.reserved_bytes,
         "disk_max_stream_bytes": quotas.stream_bytes,
         "max_bytes_required": True,
         "streams": 1,

@@ -11,6 +11,10 @@ from dataclasses import dataclass
 
 from headwater_operator.accounts.errors import QuotaError
 
+MARGIN_BYTES = 4 * 1024 * 1024
+"""What an account may store beyond its stream: one message of the largest size. Without it the
+account's limit would be met before the stream's, and the publisher told of another cause."""
+
 STREAM_BYTES_MIN = 64 * 1024
 """Below this a single ordinary batch would not fit."""
 
@@ -34,6 +38,11 @@ class Quotas:
     duplicate_window_s: int = 600
     """For how long a batch sent again is recognised by its id: longer than any restart of the
     server that is not an outage. Each id costs the server some 150 bytes for that time."""
+
+    @property
+    def reserved_bytes(self) -> int:
+        """What the server sets aside for the account."""
+        return self.stream_bytes + MARGIN_BYTES
 
     def __post_init__(self) -> None:
         """Refuse values that the server would refuse later, in its own words."""
@@ -64,12 +73,12 @@ def check_reservations(quotas: Iterable[tuple[str, Quotas]], storage_bytes: int)
     Raises:
         QuotaError: with the numbers.
     """
-    reserved = {name: each.stream_bytes for name, each in quotas}
+    reserved = {name: each.reserved_bytes for name, each in quotas}
     total = sum(reserved.values())
     if total > storage_bytes:
         largest = max(reserved, key=lambda name: reserved[name])
         raise QuotaError(
             f"the tenants' streams reserve {total} bytes, the server has {storage_bytes}",
-            f"lower stream_bytes (the largest is {reserved[largest]}, of {largest}), "
+            f"lower stream_bytes (the largest reservation is {reserved[largest]}, of {largest}), "
             "or give the server more storage",
         )
