@@ -96,7 +96,9 @@ YAML_PIECES = st.sampled_from(
 @example(b"!!float x")
 @example(b"!!bool x")
 @example(b"!!timestamp x")
-@example("apiVersion: headwater.dev/v1alpha1\nkind: ProvenanceTenant\nspec: \ufeff[]".encode())
+@example(
+    "apiVersion: headwater.dev/v1alpha1\nkind: ProvenanceTenant\nspec:\n  namespaces: \ufeff[shop]".encode()
+)
 def test_any_bytes_give_values_or_problems(content: bytes) -> None:
     for problem in read_and_check(content):
         assert str(problem).isprintable()
@@ -108,7 +110,7 @@ def test_anything_like_yaml_gives_values_or_problems(text: str) -> None:
         assert str(problem).isprintable()
 
 
-@settings(suppress_health_check=[HealthCheck.too_slow], deadline=None)
+@settings(suppress_health_check=[HealthCheck.too_slow])
 @given(st.sampled_from(GOOD), st.data())
 def test_a_policy_with_a_piece_changed_gives_values_or_problems(
     file: Path, data: st.DataObject
