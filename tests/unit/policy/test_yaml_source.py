@@ -88,6 +88,12 @@ YAML_PIECES = st.sampled_from(
 )
 
 
+TENANT_WITH_MARK = (
+    "apiVersion: headwater.dev/v1alpha1\nkind: ProvenanceTenant\n"
+    "metadata: {name: acme}\nspec:\n  namespaces: \ufeff[shop]\n"
+)
+
+
 @given(st.binary(max_size=200))
 @example(b"\xff\xfe\x00")
 @example(b"\x00")
@@ -96,9 +102,7 @@ YAML_PIECES = st.sampled_from(
 @example(b"!!float x")
 @example(b"!!bool x")
 @example(b"!!timestamp x")
-@example(
-    "apiVersion: headwater.dev/v1alpha1\nkind: ProvenanceTenant\nspec:\n  namespaces: \ufeff[shop]".encode()
-)
+@example(TENANT_WITH_MARK.encode())
 def test_any_bytes_give_values_or_problems(content: bytes) -> None:
     for problem in read_and_check(content):
         assert str(problem).isprintable()
