@@ -41,8 +41,8 @@ cdef enum:
     RING_BUSY = 0x80000000
     RING_DISCARD = 0x40000000
     SLOTS = 1024
-    RELATIONS = 128
-    TYPES = 64
+    RELATIONS = 256
+    TYPES = 256
 
     RECORD_FLOW = 1
     RECORD_VERTEX = 2
@@ -1023,5 +1023,5 @@ cdef class Walker:
         cdef int body
         if vertex.owner:
             return vertex.owner >= SLOTS or self.tenants[vertex.owner] != renderer.number
-        body = renderer.vocabulary.types[vertex.type & (TYPES - 1)].body
+        body = renderer.vocabulary.types[vertex.type].body
         return body == BODY_TASK or body == BODY_MEMORY or body == BODY_SOCKET

@@ -80,11 +80,7 @@ class RingReader:
         self._data = np.frombuffer(self._producer_pages, np.uint8, offset=page)
         self._position = int(self._consumer[0])
         self._poll = select.epoll()
-        try:
-            self._poll.register(map_fd, select.EPOLLIN)
-        except OSError:
-            self._poll.close()
-            raise
+        self._watch(map_fd)
 
     @property
     def position(self) -> int:
@@ -126,6 +122,14 @@ class RingReader:
             raise ValueError(f"position {position}: must be {self._position} .. {self.snapshot()}")
         self._position = position
         self._consumer[0] = position
+
+    def _watch(self, map_fd: int) -> None:
+        """Let `poll` wake up when the kernel says that there are records."""
+        try:
+            self._poll.register(map_fd, select.EPOLLIN)
+        except OSError:
+            self._poll.close()
+            raise
 
     def close(self) -> None:
         """Unmap the ring. Chunks still in use keep it mapped until they are gone."""
