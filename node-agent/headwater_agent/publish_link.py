@@ -130,7 +130,7 @@ class Link:
                 name=name,
                 allow_reconnect=False,
                 max_reconnect_attempts=1,  # to each server, also before the first connection
-                reconnect_time_wait=0.05,
+                reconnect_time_wait=0,
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
                 pending_size=_BUFFER_BYTES,

@@ -31,6 +31,7 @@ from headwater_operator.accounts import (
     Role,
     agent_user,
     check_reservations,
+    check_tenant_name,
     ensure_stream,
     push_account,
     system_user,
@@ -240,6 +241,7 @@ class EmbeddedNats:
         """
         keys = self.keys
         try:
+            check_tenant_name(name)
             known = {tenant.name: tenant.quotas for tenant in keys.tenants()}
             wanted = quotas or known.get(name) or Quotas()
             if self._ensured.get(name) == wanted:
