@@ -20,7 +20,10 @@ from headwater_prov.document import Document, Edge, Vertex
 from headwater_prov.graph import Graph
 from headwater_prov.identifiers import parse_relation_key, parse_vertex_name
 from headwater_prov.stream import SequenceRange
-from headwater_prov.vocabulary import INODES, LATE_RELATIONS, VERSION_STEPS, VertexType
+from headwater_prov.vocabulary import LATE_RELATIONS, VERSION_STEPS, VertexType
+
+RESUMED_ATTRIBUTE = "hw:resumed"
+"""Marks a vertex of which the agent knows no more, or did not learn the beginning."""
 
 
 class Rule(StrEnum):
@@ -31,9 +34,9 @@ class Rule(StrEnum):
     UNDECLARED = "undeclared"
     """A vertex is declared in the document that mentions it or before, in the same epoch."""
     TYPE_CHANGED = "type changed"
-    """An object keeps its type; only an unknown inode may turn out to be another."""
+    """An object keeps its type, unless it was unknown: an ``inode_unknown``, or ``hw:resumed``."""
     VERSION_JUMP = "version jump"
-    """The versions of an object begin at 0 and have no holes."""
+    """The versions of an object begin at 0 and have no holes, unless it is ``hw:resumed``."""
     VERSION_STEP = "version step"
     """A new version is first mentioned by a step from the version before."""
     IN_AFTER_OUT = "in-edge after out-edge"
@@ -65,6 +68,8 @@ class _Object:
     first_declared: int
     last_declared: int
     epoch: str
+    is_guess: bool
+    """Whether the type is what the relation that mentioned the object suggested."""
     reached: int = -1
     """The highest version that an edge has mentioned."""
     sent: int = -1
@@ -145,22 +150,26 @@ class Validator:
 
     def _declare(self, vertex: Vertex, epoch: str) -> None:
         object_, version = parse_vertex_name(vertex.name)
+        resumed = vertex.attributes.get(RESUMED_ATTRIBUTE) is True
         known = self._objects.get(object_)
         if known is None:
-            self._objects[object_] = _Object(vertex.type, version, version, epoch)
-            if version and self._from_start:
+            self._objects[object_] = _Object(vertex.type, version, version, epoch, resumed)
+            if version and self._from_start and not resumed:
                 self._add(Rule.VERSION_JUMP, vertex.name, "is the first of its object, not 0")
             return
         if known.type is not vertex.type:
-            if known.type is not VertexType.INODE_UNKNOWN or vertex.type not in INODES:
+            if not known.is_guess and known.type is not VertexType.INODE_UNKNOWN:
                 self._add(
                     Rule.TYPE_CHANGED,
                     vertex.name,
                     f"is {vertex.type.camflow}, its object was {known.type.camflow}",
                 )
             known.type = vertex.type
-        if version > known.last_declared + 1:
+        if resumed:
+            known.reached = max(known.reached, version)
+        elif version > known.last_declared + 1:
             self._add(Rule.VERSION_JUMP, vertex.name, f"follows version {known.last_declared}")
+        known.is_guess = resumed or (known.is_guess and not vertex.attributes)
         known.last_declared = max(known.last_declared, version)
         known.epoch = epoch
 
@@ -219,7 +228,7 @@ class Validator:
             return known
         if known.epoch != epoch:
             self._add(Rule.UNDECLARED, edge.key, f"{name} is not declared in this epoch")
-        if known.type not in types:
+        if known.type not in types and not known.is_guess:
             allowed = ", ".join(t.camflow for t in sorted(types))
             self._add(
                 Rule.ENDPOINT_TYPE,

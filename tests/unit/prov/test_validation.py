@@ -128,6 +128,30 @@ def test_an_unknown_inode_may_turn_out_to_be_a_file() -> None:
     assert rules(document({"f.0": VertexType.INODE_UNKNOWN, "f.1": FILE})) == []
 
 
+def resumed(name: str, type_: VertexType) -> Document:
+    return Document({name: Vertex(name, type_, {"hw:resumed": True})})
+
+
+def test_an_object_whose_beginning_was_lost_may_begin_anywhere_as_anything() -> None:
+    edges = (
+        Edge("hw:n.1.0", Relation.TERMINATE_PROC, "hw:m.7", "hw:m.8"),
+        Edge("hw:n.2.0", Relation.TERMINATE_PROC, "hw:m.12", "hw:m.13"),
+    )
+    memory = Vertex("hw:m.8", VertexType.INODE_UNKNOWN)
+    later = Vertex("hw:m.13", VertexType.PROCESS_MEMORY, {"cf:tgid": 1})
+    assert (
+        validate(
+            [
+                resumed("hw:m.7", VertexType.INODE_UNKNOWN),
+                Document({"hw:m.8": memory}, edges[:1]),
+                resumed("hw:m.12", VertexType.INODE_UNKNOWN),
+                Document({"hw:m.13": later}, edges[1:]),
+            ]
+        )
+        == []
+    )
+
+
 def test_a_key_that_comes_twice_is_found() -> None:
     types = {"t.0": TASK, "f.0": FILE}
     first = document(types, (Relation.READ, "f.0", "t.0"))
