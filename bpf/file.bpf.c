@@ -69,8 +69,18 @@ LSM_PROBE(file_permission, struct file *file, int mask)
 /* What an ioctl does is the driver's secret: information may flow both ways. */
 LSM_PROBE(file_ioctl, struct file *file, unsigned int command, unsigned long argument)
 {
-	hw_file_generated(HW_RELATION_WRITE_IOCTL, file, command);
-	hw_file_used(HW_RELATION_READ_IOCTL, file, command);
+	struct hw_context context;
+	struct hw_object *object;
+
+	if (!hw_enter(&context) || hw_is_backing_file(file))
+		return 0;
+	object = hw_ready_file(&context, file);
+	if (!object || !context.self)
+		return 0;
+	if (!hw_relation_off(context.config, HW_RELATION_WRITE_IOCTL))
+		hw_generated(&context, HW_RELATION_WRITE_IOCTL, object, command, 0);
+	if (!hw_relation_off(context.config, HW_RELATION_READ_IOCTL))
+		hw_used(&context, HW_RELATION_READ_IOCTL, object, command, 0);
 	return 0;
 }
 

@@ -158,7 +158,7 @@ LSM_PROBE(bprm_committed_creds, struct linux_binprm *bprm)
 	struct hw_object old, *memory;
 	struct hw_context context;
 	struct hw_flow *flow;
-	u32 i, old_version = 0, marks = HW_MARK_MAIN;
+	u32 i, made, old_version = 0, marks = HW_MARK_MAIN;
 	u64 key;
 
 	if (!hw_enter(&context) || !hw_with_self(&context))
@@ -199,11 +199,9 @@ LSM_PROBE(bprm_committed_creds, struct linux_binprm *bprm)
 		    !hw_relation_off(context.config, HW_RELATION_MEMORY_READ)) {
 			key = hw_key(&context, &old, old_version, HW_RELATION_MEMORY_READ);
 			if (!hw_same_edge(&context, task, key)) {
-				marks |= HW_MARK_MEMORY;
-				if (hw_makes_version(task->state, context.flags)) {
-					task->state = hw_received(task->state, context.flags);
-					marks |= HW_MARK_NEW_B;
-				}
+				made = hw_makes_version(task->state, context.flags);
+				task->state = hw_received(task->state, made);
+				marks |= HW_MARK_MEMORY | made * HW_MARK_NEW_B;
 				task->previous = key;
 			}
 		}

@@ -99,14 +99,15 @@ static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *
 /*
  * HW_RECEIVE - reserve a flow record and give the receiver its version
  *
- * One step for both, see version.h. Leaves the place in flow and the receiver's
- * state before and after the edge in was and is; without a place, the loss is
- * counted and the function returns false. A macro because the place has to be
+ * One step for both, see version.h. Leaves the place in flow, the receiver's new
+ * state in is, and in made whether that is a new version (1 or 0); without a
+ * place, the loss is counted and the function returns false. A macro because the place has to be
  * checked just once (submit.h).
  */
-#define HW_RECEIVE(context, receiver, flow, was, is)                                         \
+#define HW_RECEIVE(context, receiver, flow, is, made)                                       \
 	do {                                                                                 \
 		u32 attempt_, reason_ = HW_LOSS_CONTENTION;                                  \
+		u64 was_;                                                                    \
 		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) {                     \
 			if ((receiver)->state & HW_STATE_MOVED) {                            \
 				receiver = hw_moved(receiver);                               \
@@ -115,14 +116,16 @@ static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *
 					break;                                               \
 				}                                                            \
 			}                                                                    \
-			was = (receiver)->state;                                             \
-			is = hw_received(was, (context)->flags);                             \
+			was_ = (receiver)->state;                                            \
+			made = hw_makes_version(was_, (context)->flags);                     \
+			is = hw_received(was_, made);                                        \
 			flow = hw_reserve_flow();                                            \
 			if (!flow) {                                                         \
 				reason_ = HW_LOSS_RING;                                      \
 				break;                                                       \
 			}                                                                    \
-			if (__sync_val_compare_and_swap(&(receiver)->state, was, is) == was) \
+			if (__sync_val_compare_and_swap(&(receiver)->state, was_, is) ==     \
+			    was_)                                                            \
 				goto received;                                               \
 			hw_discard(flow);                                                    \
 		}                                                                            \
@@ -145,16 +148,16 @@ static __always_inline bool hw_derived(struct hw_context *context, u8 relation,
 {
 	struct hw_object *task = context->self ? &context->self->task : 0;
 	struct hw_flow *flow;
-	u64 was, is;
-	u32 version;
+	u32 version, made;
+	u64 is;
 
 	if (hw_relation_off(context->config, relation) ||
 	    hw_same_edge(context, to, hw_key(context, from, hw_version(from->state), relation)))
 		return false;
 	version = hw_send(from);
-	HW_RECEIVE(context, to, flow, was, is);
+	HW_RECEIVE(context, to, flow, is, made);
 	hw_fill_flow(flow, context, relation, flags, 0);
-	flow->header.marks = HW_MARK_MAIN | (was != is ? HW_MARK_NEW_B : 0);
+	flow->header.marks = HW_MARK_MAIN | made * HW_MARK_NEW_B;
 	flow->a = from->id;
 	flow->a_version = version;
 	flow->b = to->id;
@@ -245,9 +248,9 @@ static __always_inline bool hw_used(struct hw_context *context, u8 relation,
 	struct hw_object *task = &context->self->task, *memory, *receiver;
 	struct hw_task_state *leader;
 	struct hw_flow *flow;
-	u64 was, is;
-	u32 version, marks = HW_MARK_MAIN;
+	u32 version, made, marks = HW_MARK_MAIN;
 	bool with_memory;
+	u64 is;
 
 	if (hw_same_edge(context, task, hw_key(context, from, hw_version(from->state), relation)))
 		return false;
@@ -263,7 +266,7 @@ static __always_inline bool hw_used(struct hw_context *context, u8 relation,
 	}
 	version = hw_send(from);
 	receiver = with_memory ? memory : task;
-	HW_RECEIVE(context, receiver, flow, was, is);
+	HW_RECEIVE(context, receiver, flow, is, made);
 	task->previous = hw_key(context, from, version, relation);
 	hw_fill_flow(flow, context, relation, flags, offset);
 	flow->a = from->id;
@@ -271,18 +274,14 @@ static __always_inline bool hw_used(struct hw_context *context, u8 relation,
 	flow->c = memory->id;
 	flow->c_version = 0;
 	if (with_memory) {
-		marks |= HW_MARK_MEMORY | (was != is ? HW_MARK_NEW_C : 0);
+		marks |= HW_MARK_MEMORY | made * HW_MARK_NEW_C;
 		flow->c_version = hw_version(is);
-		if (hw_makes_version(task->state, context->flags)) {
-			task->state = hw_received(task->state, context->flags);
-			marks |= HW_MARK_NEW_B;
-		}
-		task->state |= HW_STATE_OUT;
+		made = hw_makes_version(task->state, context->flags);
+		task->state = hw_received(task->state, made) | HW_STATE_OUT;
 		memory->previous =
 			hw_key(context, task, hw_version(task->state), HW_RELATION_MEMORY_WRITE);
-	} else if (was != is) {
-		marks |= HW_MARK_NEW_B;
 	}
+	marks |= made * HW_MARK_NEW_B;
 	flow->b = task->id;
 	flow->b_version = hw_version(task->state);
 	flow->header.marks = marks;
@@ -303,8 +302,8 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	struct hw_object *task = &context->self->task, *memory;
 	struct hw_task_state *leader;
 	struct hw_flow *flow;
-	u64 was, is, memory_key;
-	u32 marks = HW_MARK_MAIN, memory_version = 0;
+	u32 marks = HW_MARK_MAIN, memory_version = 0, made, task_made;
+	u64 is, memory_key;
 	bool with_memory;
 
 	memory = hw_memory_object(context, &leader);
@@ -330,20 +329,18 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	}
 	if (with_memory)
 		memory_version = hw_send(memory);
-	HW_RECEIVE(context, to, flow, was, is);
+	HW_RECEIVE(context, to, flow, is, made);
 	if (with_memory) {
-		marks |= HW_MARK_MEMORY;
-		if (hw_makes_version(task->state, context->flags)) {
-			task->state = hw_received(task->state, context->flags);
-			marks |= HW_MARK_NEW_B;
-		}
+		task_made = hw_makes_version(task->state, context->flags);
+		task->state = hw_received(task->state, task_made);
+		marks |= HW_MARK_MEMORY | task_made * HW_MARK_NEW_B;
 		task->previous =
 			hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ);
 	}
 	task->state |= HW_STATE_OUT;
 	to->previous = hw_key(context, task, hw_version(task->state), relation);
 	hw_fill_flow(flow, context, relation, flags, offset);
-	flow->header.marks = marks | (was != is ? HW_MARK_NEW_A : 0);
+	flow->header.marks = marks | made * HW_MARK_NEW_A;
 	flow->a = to->id;
 	flow->a_version = hw_version(is);
 	flow->b = task->id;

@@ -95,22 +95,24 @@ static __always_inline void hw_fill_header(struct hw_header *header, struct hw_c
  * Text of unknown length is put together in a buffer of the CPU. A hook may be
  * preempted by another hook on the same CPU, so a buffer is claimed, not assumed.
  *
- * Returns the number of the buffer, or HW_SCRATCH_BUFFERS when all are taken.
+ * Returns the number of the buffer, or HW_SCRATCH_BUFFERS or more when all are
+ * taken. Computed, not searched, so that the verifier sees one number.
  */
 static __always_inline u32 hw_scratch_claim(void)
 {
-	u32 zero = 0, i;
-	u64 *claims = scratch_claims.lookup(&zero), taken;
+	u64 *claims, taken, lowest;
+	u32 zero = 0, attempt;
 
+	claims = scratch_claims.lookup(&zero);
 	if (!claims)
 		return HW_SCRATCH_BUFFERS;
-#pragma unroll
-	for (i = 0; i < HW_SCRATCH_BUFFERS; i++) {
-		if (*claims & 1ULL << i)
-			continue;
-		taken = __sync_fetch_and_or(claims, 1ULL << i);
-		if (!(taken & 1ULL << i))
-			return i;
+	for (attempt = 0; attempt < HW_ATTEMPTS; attempt++) {
+		taken = *claims;
+		lowest = ~taken & (taken + 1);
+		if (__sync_val_compare_and_swap(claims, taken, taken | lowest) == taken)
+			/* 1, 2, 4, 8, 16 -> 0, 1, 2, 3, 4 */
+			return (lowest >> 1 & 1) + (lowest >> 2 & 1) * 2 + (lowest >> 3 & 1) * 3 +
+			       (lowest >> 4 & 1) * 4;
 	}
 	return HW_SCRATCH_BUFFERS;
 }

@@ -55,15 +55,18 @@ static __always_inline u32 hw_send(struct hw_object *object)
 	return hw_version(state);
 }
 
-static __always_inline bool hw_makes_version(u64 state, u32 flags)
+/*
+ * Whether an edge in makes a new version (1) or not (0), and the state after it.
+ * Without branches, so that the verifier sees one case.
+ */
+static __always_inline u32 hw_makes_version(u64 state, u32 flags)
 {
-	return (state & HW_STATE_OUT) || !(flags & HW_SLOT_COMPRESS_NODES);
+	return (state | !(flags & HW_SLOT_COMPRESS_NODES)) & HW_STATE_OUT;
 }
 
-/* The state after an edge in: a new version that has not sent, or the same. */
-static __always_inline u64 hw_received(u64 state, u32 flags)
+static __always_inline u64 hw_received(u64 state, u32 made)
 {
-	return hw_makes_version(state, flags) ? (state & ~HW_STATE_OUT) + HW_STATE_VERSION : state;
+	return (state & ~HW_STATE_OUT) + ((u64)made << HW_STATE_VERSION_SHIFT);
 }
 
 #endif
