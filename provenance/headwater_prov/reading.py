@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import math
 import re
+import sys
 from collections.abc import Iterator
 from typing import Any, Final
 
@@ -124,6 +125,7 @@ class _Reader:
         self._prefixes: dict[str, str] = {}
         self._attribute_names: set[str] = set()
         self._vertex_names: dict[str, str] = {}
+        self._edge_attributes: dict[tuple[str, Value], Attributes] = {}
 
     def document(self, content: dict[str, Any]) -> Document:
         for section in content:
@@ -230,7 +232,16 @@ class _Reader:
         sender = self._endpoint(rest, prov_class.sender_key)
         receiver = self._endpoint(rest, prov_class.receiver_key)
         time_ns = _time(rest, prov_class.time_key)
-        return Edge(key, relation, sender, receiver, time_ns, self._attributes(rest))
+        return Edge(key, relation, sender, receiver, time_ns, self._shared(self._attributes(rest)))
+
+    def _shared(self, attributes: Attributes) -> Attributes:
+        # Most edges have no attribute but their flags, of which there are a dozen.
+        if len(attributes) != 1:
+            return attributes
+        [item] = attributes.items()
+        if not isinstance(item[1], str):
+            return attributes
+        return self._edge_attributes.setdefault(item, attributes)
 
     def _endpoint(self, rest: dict[str, Any], key: str) -> str:
         name = rest.pop(key, None)
@@ -246,7 +257,8 @@ class _Reader:
         if _VERTEX_NAME.fullmatch(name) is None:
             raise _RecordError(f'"{name}" is no vertex name; must be "hw:<object>.<version>"')
         self._check_name(name)
-        self._vertex_names[name] = name
+        # One text for a name in all documents: a graph of millions of edges is mostly names.
+        name = self._vertex_names[name] = sys.intern(name)
         return name
 
     def _check_name(self, name: str) -> None:
