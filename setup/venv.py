@@ -59,8 +59,16 @@ def pip(venv: Path, *arguments: str) -> None:
     environment = dict(os.environ)
     environment.setdefault("PIP_CACHE_DIR", str(cache_directory() / "pip"))
     command = [str(venv / "bin" / "python"), "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    done = subprocess.run([*command, *arguments], env=environment, check=False)
+    done = subprocess.run(
+        [*command, *arguments],
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        check=False,
+    )
     if done.returncode != 0:
+        sys.stderr.write(done.stdout[-4000:])
         sys.exit(
             f'setup: pip could not install ("pip {" ".join(arguments)}"); its message is above.\n'
             "  remedy: check the network and pip's configuration (pip config list), then run again"
