@@ -35,7 +35,7 @@ def compare(fed: Fed) -> int:
             KEYS[tenant],
             NODE,
             CLOCK_OFFSET_NS,
-            lambda slot, tenant=tenant: TENANTS.get(slot) == tenant,
+            {slot for slot, owner in TENANTS.items() if owner == tenant}.__contains__,
             {CGROUP: ("shop", "web-1")},
         )
         records: list[AnyRecord] = [
