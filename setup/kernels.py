@@ -52,17 +52,23 @@ def own_suite() -> str:
 def archive_address() -> str:
     """Return the main Debian archive in this machine's apt configuration, either format of it.
 
+    apt itself says what it would read, also on a machine whose lists were never downloaded. Other
+    archives may use Debian's suite names: one that ends in "debian" and has our suite goes first.
+
     Raises:
         SystemExit: there is none.
     """
-    fields = "$(REPO_URI) $(RELEASE) $(COMPONENT)"
-    command = ["apt-get", "indextargets", "--format", fields, "Identifier: Packages"]
+    command = ["apt-get", "update", "--print-uris"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
-    for line in done.stdout.splitlines():
-        address, release, component = (*line.split(), "", "")[:3]
-        plain = not re.search(r"-(security|updates|backports|proposed-updates)$|/", release)
-        if component == "main" and plain and "security" not in address.rsplit("/", 2)[-2]:
-            return address
+    candidates = [
+        (not address.endswith("debian"), suite != own_suite(), address)
+        for address, suite in re.findall(
+            r"^'(\S+?)/+dists/([a-z]+)/main/binary-", done.stdout, re.MULTILINE
+        )
+        if suite in {*SUITES, "stable", "oldstable", "testing", "unstable"}
+    ]
+    if candidates:
+        return str(min(candidates)[2])
     raise fail(
         "apt has no Debian archive (component main) to take kernels from",
         'add one to /etc/apt/sources.list.d, or unpack a kernel package with "dpkg-deb -x" into '
