@@ -52,10 +52,10 @@ class BatchHeader:
     """`Hw-Count`: PROV elements and relations in the document."""
 
     epoch: str
-    """`Hw-Epoch`."""
+    """`Hw-Epoch`: number of the policy epoch; with commas if the records are of several."""
 
     policy: str
-    """`Hw-Policy`: hash of the policy in force; empty if it does not apply."""
+    """`Hw-Policy`: hash of the policy in force, one for each epoch; empty if none applies."""
 
     stream_sequence: int
     """Where in the stream the message is; read on from the next one."""
@@ -108,23 +108,19 @@ def parse_header(
         text = headers.get(Header.SEQUENCE)
         numbers = None if text is None else SequenceRange.parse(text)
     except ValueError as error:
-        raise InvalidBatchError(f"message {stream_sequence}: {error}") from error
+        raise InvalidBatchError(str(error)) from error
 
     def field(name: Header, form: re.Pattern[str], meaning: str) -> str:
         value = headers.get(name, "")
         if form.fullmatch(value) is None:
-            raise InvalidBatchError(
-                f'message {stream_sequence}: {name}: "{value[:80]}" is not {meaning}'
-            )
+            raise InvalidBatchError(f'{name}: "{value[:80]}" is not {meaning}')
         return value
 
     if numbers is None and record_class in _NUMBERED:
-        raise InvalidBatchError(
-            f"message {stream_sequence}: {Header.SEQUENCE}: missing in class {record_class}"
-        )
+        raise InvalidBatchError(f"{Header.SEQUENCE}: missing in class {record_class}")
     message_id = headers.get(Header.MESSAGE_ID, "")
     if not 0 < len(message_id) <= _MESSAGE_ID_MAX:
-        raise InvalidBatchError(f"message {stream_sequence}: {Header.MESSAGE_ID}: missing or long")
+        raise InvalidBatchError(f"{Header.MESSAGE_ID}: missing or long")
     return BatchHeader(
         node=node,
         record_class=record_class,

@@ -170,7 +170,7 @@ class TenantStream:
         while True:
             session = await self._reopen(start, forever=follow)
             try:
-                if target is None and not follow:
+                if target is None and not follow and not self._durable:
                     target = await session.last_sequence()
                 while target is None or last < target:
                     messages = await session.pull(wait=follow)
@@ -183,12 +183,9 @@ class TenantStream:
                         if batch is not None:
                             self.statistics.batches += 1
                             yield batch
-                        if self._durable:
-                            await session.client.publish(message.reply, b"+ACK")
+                        await session.finish(message)
                         if target is not None and last >= target:
                             break
-                if self._durable:
-                    await session.client.flush()
                 return
             except TROUBLE as error:
                 self.statistics.last_error = str(error) or repr(error)
@@ -205,7 +202,7 @@ class TenantStream:
             )
         except InvalidBatchError as error:
             self.statistics.invalid += 1
-            self._on_invalid(error)
+            self._on_invalid(InvalidBatchError(f"message {stream_sequence}: {error}"))
             return None
         if not self._tracker.admit(header):
             self.statistics.duplicates += 1

@@ -40,7 +40,13 @@ _REQUEST_ENDS = ("Batch Completed", "Message Size Exceeds MaxBytes")
 _WAIT_S = 10.0
 _HEARTBEAT_S = 3.0
 _SILENCE_S = 8.0
+_LEAVE_TIMEOUT_S = 1.0
+"""For the courtesy of a deletion; the server forgets an idle consumer by itself."""
+
 _ACK_WAIT_S = 300.0
+"""For one document of a durable consumer; after that, without an end of the session, it comes
+again."""
+
 _IDLE_CONSUMER_S = 60.0
 
 TROUBLE = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
@@ -72,7 +78,9 @@ class Session:
         self._inbox = client.new_inbox()
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
         self._delivered = 0
+        self._has_consumer = False
         self._request = 0
+        self._unfinished: dict[str, None] = {}
         self._open = 0
         """Messages that the open request may still bring; 0: there is no open request."""
 
@@ -85,6 +93,7 @@ class Session:
         Raises:
             nats.errors.Error, OSError, TimeoutError: it cannot be done now.
         """
+        text = _read(credentials)
         client = Client()
         session: list[Session] = []
 
@@ -107,7 +116,7 @@ class Session:
                 reconnect_time_wait=0,
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
-                user_credentials=RawCredentials(_read(credentials)),
+                user_credentials=RawCredentials(text),
                 closed_cb=closed,
                 error_cb=failed,
             )
@@ -155,8 +164,10 @@ class Session:
             # Its place in the stream is the server's to remember; where to start is for the first.
             with contextlib.suppress(nats.js.errors.NotFoundError):
                 await manager.consumer_info(STREAM_NAME, self.durable)
+                self._has_consumer = True
                 return
         await manager.add_consumer(STREAM_NAME, config)
+        self._has_consumer = True
 
     async def last_sequence(self) -> int:
         """Return the stream sequence of the newest message."""
@@ -211,6 +222,8 @@ class Session:
         if status is None:
             self._check_contiguous(message)
             self._open -= 1
+            if self.durable:
+                self._unfinished[message.reply] = None
             messages.append(message)
         elif status == "100" or message.subject != f"{self._inbox}.{self._request}":
             return  # a sign of life, or the end of a request that had brought all it could
@@ -220,12 +233,33 @@ class Session:
             reason = headers.get("Description", "")
             raise SessionLostError(f"the consumer ended: {status} {reason}")
 
+    async def finish(self, message: Msg) -> None:
+        """Tell the server that the auditor is done with a message."""
+        if self._unfinished.pop(message.reply, self) is None:
+            await self.client.publish(message.reply, b"+ACK")
+
     async def close(self) -> None:
         """Close the connection; an ephemeral consumer is taken away with it."""
-        if not self.durable and self.client.is_connected:
-            with contextlib.suppress(*TROUBLE):
-                await self.client.jsm().delete_consumer(STREAM_NAME, self._consumer)
+        with contextlib.suppress(*TROUBLE):
+            if self._has_consumer and self.client.is_connected:
+                await self._take_leave()
         await self.client.close()
+
+    async def _take_leave(self) -> None:
+        """Leave the server nothing to wait for: no consumer of ours, no unfinished message."""
+        if not self.durable:
+            await self.client.jsm(timeout=_LEAVE_TIMEOUT_S).delete_consumer(
+                STREAM_NAME, self._consumer
+            )
+            return
+        while not self._arrived.empty():
+            message = self._arrived.get_nowait()
+            if message is not None and message.reply:
+                self._unfinished[message.reply] = None
+        for reply in self._unfinished:
+            await self.client.publish(reply, b"-NAK")
+        self._unfinished.clear()
+        await self.client.flush()
 
     async def _receive(self, message: Msg) -> None:
         self._arrived.put_nowait(message)

@@ -45,6 +45,10 @@ class KeyPair:
             ValueError: it is not a seed, or one of another role. The message never holds the seed.
         """
         try:
+            # The library does not look at the checksum: a flipped letter would be another key.
+            prefix, raw = nkeys.decode_seed(bytearray(seed.encode("ascii")))
+            if nkeys.encode_seed(raw, prefix).decode("ascii") != seed:
+                raise ValueError("checksum")
             self._pair = nkeys.from_seed(bytearray(seed.encode("ascii")))
             public = self._pair.public_key
         except Exception as error:

@@ -4,11 +4,13 @@
 import asyncio
 import secrets
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from typing import Any
 
 import zstandard
 from headwater_agent.batch import Batch
-from headwater_agent.delivery import Fate
+from headwater_agent.delivery import Answered, Fate
 from headwater_agent.publish import PublishWindow
 from headwater_auditor.stream_session import Session, Start
 from headwater_cli.embedded_nats import EmbeddedNats
@@ -53,7 +55,7 @@ class Fates:
     by_number: dict[int, tuple[Fate, str]] = field(default_factory=dict)
     answers: int = 0
 
-    def of(self, number: int):  # type: ignore[no-untyped-def]
+    def of(self, number: int) -> Answered:
         def answered(fate: Fate, words: str) -> None:
             self.by_number[number] = fate, words
             self.answers += 1
@@ -65,13 +67,13 @@ class Fates:
 
 
 async def connected_window(
-    server: EmbeddedNats, node: str = NODE, **settings: object
+    server: EmbeddedNats, node: str = NODE, **settings: Any
 ) -> PublishWindow:
     """A window that is ready to send as `node`."""
     window = PublishWindow(
         server.capture_connection_options(node),
         node=node,
-        **settings,  # type: ignore[arg-type]
+        **settings,
     )
     await window.start()
     assert await window.wait_connected(5)
@@ -106,7 +108,7 @@ async def stored_ids(server: EmbeddedNats, tenant: str) -> Counter[str]:
     return ids
 
 
-async def eventually(condition, timeout_s: float = 10.0) -> None:  # type: ignore[no-untyped-def]
+async def eventually(condition: Callable[[], object], timeout_s: float = 10.0) -> None:
     """Wait until `condition()` is true."""
     deadline = asyncio.get_running_loop().time() + timeout_s
     while not condition():

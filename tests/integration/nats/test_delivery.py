@@ -13,13 +13,14 @@ from pathlib import Path
 
 from headwater_agent.batch import Batch
 from headwater_agent.delivery import DeliveryQueue, Fate
-from headwater_agent.publish import PublishWindow
+from headwater_agent.publish import PublishWindow, UserToken
 from headwater_agent.settings import DeliverySettings
 from headwater_auditor import TenantStream
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_operator.accounts import Quotas, unrestricted_user
 from headwater_prov.stream import SequenceRange
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from tests.integration.nats.batches import (
     RECORDS,
@@ -183,7 +184,7 @@ async def test_no_stream_and_no_account_are_refusals(server: EmbeddedNats) -> No
     ]
 
     # A tenant that listens instead of storing: nothing answers, and nobody else waits for it.
-    async def swallow(message) -> None:
+    async def swallow(message: Msg) -> None:
         pass
 
     await client.subscribe("prov.v1.>", cb=swallow)
@@ -202,7 +203,7 @@ async def test_a_tenant_that_answers_nonsense_is_not_believed(server: EmbeddedNa
     await client.jsm().delete_stream("PROV")
     answers = [b"", b"null", b"[]", b'"x"', b'{"error":1}', b'{"stream":1,"seq":"x"}', b"\xff{"]
 
-    async def answer(message) -> None:
+    async def answer(message: Msg) -> None:
         await message.respond(answers.pop())
 
     await client.subscribe("prov.v1.>", cb=answer)
@@ -277,7 +278,7 @@ async def test_g8_token_that_expired_unrenewed_is_replaced(server: EmbeddedNats)
     options = server.capture_connection_options("nodea", lifetime_s=1)
     good, failing = options.fetch_token, False
 
-    async def fetch():
+    async def fetch() -> UserToken:
         if failing:
             raise ConnectionError("the operator is away")
         return await good()

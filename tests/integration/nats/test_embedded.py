@@ -10,10 +10,12 @@ import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from headwater_cli.embedded_nats import EmbeddedNats, NatsAccess
+from headwater_cli.embedded_nats.lock import is_held
 from headwater_cli.errors import Failure
 from headwater_operator.accounts import Quotas
 
@@ -129,11 +131,12 @@ def test_stop_ends_the_server_and_leaves_no_address(tmp_path: Path) -> None:
         NatsAccess.open(state)
 
 
-def test_address_left_by_a_killed_server_is_not_believed(tmp_path: Path) -> None:
+async def test_address_left_by_a_killed_server_is_not_believed(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Serving(state) as serving:
         serving.process.send_signal(signal.SIGKILL)
         serving.process.wait()
+    await eventually(lambda: not is_held(state), 3)
     assert (state / "nats" / "address.json").exists()
     with pytest.raises(Failure, match="no server runs"):
         NatsAccess.open(state)
@@ -304,7 +307,9 @@ def replace_by_link(path: Path) -> None:
     "damage",
     [corrupt_json, empty, cut_seed, swap_roles, drop_field, open_to_others, replace_by_link],
 )
-def test_damaged_keys_are_named_and_never_replaced(tmp_path: Path, damage, name: str) -> None:
+def test_damaged_keys_are_named_and_never_replaced(
+    tmp_path: Path, damage: Callable[[Path], None], name: str
+) -> None:
     state = tmp_path / "state"
     with EmbeddedNats(state) as server:
         asyncio.run(server.ensure_tenant("acme"))

@@ -4,6 +4,7 @@
 import asyncio
 import json
 import time
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import nats.errors
@@ -21,6 +22,7 @@ from headwater_operator.accounts import (
     unrestricted_user,
 )
 from nats.aio.client import Client
+from nats.aio.msg import Msg
 
 from tests.integration.nats.batches import (
     NODE,
@@ -34,16 +36,22 @@ from tests.integration.nats.batches import (
 )
 
 
+class Watched(Client):
+    """A client that keeps what the server complains about."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.complaints: list[str] = []
+
+
 @asynccontextmanager
-async def connection(server: EmbeddedNats, user: Credentials):
+async def connection(server: EmbeddedNats, user: Credentials) -> AsyncIterator[Watched]:
     """A client that collects the server's complaints in `.complaints`."""
-    complaints: list[str] = []
+    client = Watched()
 
     async def complain(error: Exception) -> None:
-        complaints.append(str(error))
+        client.complaints.append(str(error))
 
-    client = Client()
-    client.complaints = complaints
     try:
         await client.connect(
             server.url, allow_reconnect=False, error_cb=complain, **user.connection_options()
@@ -72,7 +80,7 @@ async def is_refused(server: EmbeddedNats, user: Credentials) -> bool:
 async def test_g5_unrestricted_tenant_sees_nothing_of_another(server: EmbeddedNats) -> None:
     seen: list[str] = []
 
-    async def spy(message) -> None:
+    async def spy(message: Msg) -> None:
         seen.append(message.subject)
 
     async with connection(server, root_of(server, "zeta")) as client:
@@ -120,7 +128,7 @@ async def test_g5_agent_reads_nothing(server: EmbeddedNats) -> None:
     async with connection(server, agent_of(server, NODE)) as client:
         heard: list[str] = []
 
-        async def hear(message) -> None:
+        async def hear(message: Msg) -> None:
             heard.append(message.subject)
 
         tried = (f"t.acme.prov.v1.{NODE}.graph", "t.>", ">", f"_INBOX_{OTHER_NODE}.>", "*.*.>")

@@ -1,0 +1,136 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the tokens say: least privilege, bounded lives, and a size that fits a thousand tenants."""
+
+import base64
+import json
+from pathlib import Path
+from typing import Any
+
+import nacl.signing
+import pytest
+from headwater_operator.accounts import (
+    OperatorKeys,
+    QuotaError,
+    Quotas,
+    agent_user,
+    auditor_user,
+    check_reservations,
+    stream_config,
+    system_user,
+)
+from headwater_operator.accounts import claims as claims_module
+from nats.js.api import DiscardPolicy
+
+NOW = 1_795_000_000
+
+
+@pytest.fixture
+def keys(tmp_path: Path) -> OperatorKeys:
+    return OperatorKeys.create_or_load(tmp_path / "keys", clock=lambda: NOW)
+
+
+def read(token: str) -> dict[str, Any]:
+    """Check the signature and return the claims."""
+    signed, _, signature = token.rpartition(".")
+    header, _, body = signed.partition(".")
+    assert json.loads(unpad(header)) == {"typ": "JWT", "alg": "ed25519-nkey"}
+    content: dict[str, Any] = json.loads(unpad(body))
+    # A public key is its role's byte, 32 bytes of key and 2 of checksum, in base32.
+    key = base64.b32decode(content["iss"])[1:33]
+    nacl.signing.VerifyKey(key).verify(signed.encode(), unpad(signature))
+    return content
+
+
+def unpad(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
+
+
+def test_tenant_account_has_one_stream_one_export_no_imports(keys: OperatorKeys) -> None:
+    tenant = keys.ensure_tenant("acme", Quotas(stream_bytes=10**8))
+    content = read(keys.tenant_account_token(tenant))
+    body = content["nats"]
+    assert content["iss"] == keys.signing.public != keys.identity.public
+    assert content["sub"] == tenant.account.public
+    expected = {"imports": 0, "exports": 1, "leaf": 0, "streams": 1, "max_bytes_required": True}
+    assert body["limits"].items() >= {**expected, "disk_max_stream_bytes": 10**8}.items()
+    (export,) = body["exports"]
+    assert (export["type"], export["subject"]) == ("service", "prov.v1.>")
+    assert export["response_threshold"] == claims_module.RESPONSE_THRESHOLD_S * 10**9
+
+
+def test_agents_template_pins_node_and_inbox(keys: OperatorKeys) -> None:
+    keys.ensure_tenant("acme", Quotas())
+    body = read(keys.capture_account_token())["nats"]
+    (scope,) = body["signing_keys"]
+    assert scope["kind"] == "user_scope"
+    assert scope["template"]["pub"] == {"allow": ["t.*.prov.v1.{{name()}}.>"]}
+    assert scope["template"]["sub"] == {"allow": ["_INBOX_{{name()}}.>"]}
+    (each,) = body["imports"]
+    assert (each["local_subject"], each["type"]) == ("t.acme.prov.v1.>", "service")
+
+
+def test_scoped_users_carry_no_permissions_of_their_own(keys: OperatorKeys) -> None:
+    tenant = keys.ensure_tenant("acme", Quotas())
+    for user, signer in (
+        (agent_user(keys, "nodea", lifetime_s=60, clock=lambda: NOW), keys.capture_agent),
+        (auditor_user(tenant, "eve", lifetime_s=60, clock=lambda: NOW), tenant.auditor),
+    ):
+        content = read(user.token)
+        assert set(content["nats"]) == {"issuer_account", "type", "version"}
+        assert content["iss"] == signer.public
+        assert content["exp"] == NOW + 60 == user.expires_at
+
+
+def test_auditor_may_ask_and_acknowledge_only() -> None:
+    allowed = claims_module.auditor_subjects()
+    for subject in allowed:
+        assert subject.startswith(("$JS.API.STREAM.INFO.PROV", "$JS.API.CONSUMER.", "$JS.ACK.PROV"))
+        assert ".PROV" in subject
+    assert not any("DELETE.PROV" in each and "CONSUMER" not in each for each in allowed)
+
+
+def test_pusher_can_only_push_and_look_up(keys: OperatorKeys) -> None:
+    body = read(system_user(keys, lifetime_s=60, clock=lambda: NOW).token)["nats"]
+    assert body["pub"]["allow"] == ["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"]
+
+
+def test_a_thousand_tenants_fit_a_message(keys: OperatorKeys) -> None:
+    token = claims_module.capture_account_token(
+        account=keys.capture_account.public,
+        agent_key=keys.capture_agent.public,
+        tenants=[(f"tenant-{number:04}", keys.identity.public) for number in range(1000)],
+        signer=keys.signing,
+        issued_at=NOW,
+    )
+    assert len(token) < 400_000
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("stream_bytes", 0),
+        ("stream_bytes", 1000),
+        ("stream_age_s", -1),
+        ("consumers", 0),
+        ("connections", -1),
+        ("duplicate_window_s", 0),
+    ],
+)
+def test_impossible_quota_is_named(field: str, value: int) -> None:
+    with pytest.raises(QuotaError, match=f"{field}: {value} .*; write"):
+        Quotas(**{field: value})
+
+
+def test_reservations_are_summed_before_anything_is_pushed() -> None:
+    quotas = [("acme", Quotas(stream_bytes=10**9)), ("zeta", Quotas(stream_bytes=2 * 10**9))]
+    check_reservations(quotas, 3_100_000_000)
+    with pytest.raises(QuotaError, match=r"reserve 3008388608 bytes.*of zeta"):
+        check_reservations(quotas, 3_000_000_000)
+
+
+def test_stream_refuses_when_full_and_forgets_nothing() -> None:
+    config = stream_config(Quotas(stream_age_s=60, duplicate_window_s=600))
+    assert config.discard is DiscardPolicy.NEW
+    assert config.deny_delete and config.deny_purge and not config.no_ack
+    assert config.duplicate_window == 60  # the server refuses one longer than the age
+    assert stream_config(Quotas(stream_age_s=0)).duplicate_window == 600
