@@ -63,6 +63,17 @@ class Workload(Protocol):
         """Name of the pod or the local run."""
 
 
+@dataclass(slots=True)
+class _Announced:
+    """An epoch of which no record has come yet."""
+
+    epoch: int
+    slot: int
+    policy_hash: str
+    is_old: bool = False
+    """Announced before the last flush."""
+
+
 class TenantPipeline:
     """One tenant's way from records to batches; also what the compiled renderer calls back."""
 
@@ -102,8 +113,10 @@ class TenantPipeline:
         self.arguments: Final = self._names.arguments
         self._agent = _declare_machine(machine)
         self._epochs = 0
-        # By slot: the newest epoch of which a record came, and its policy.
-        self._in_force: dict[int, tuple[int, str]] = {}
+        self._announced: deque[_Announced] = deque()
+        self._agent_in = 0
+        # Policy hash by slot.
+        self._in_force: dict[int, str] = {}
         # When the batches were captured that may yet have to be declared lost.
         self._times: deque[tuple[int, int, int]] = deque(maxlen=_TIMES_KEPT)
         self.renderer: Final = Renderer(
@@ -122,24 +135,42 @@ class TenantPipeline:
         """What was made so far."""
         return self._batches.statistics
 
-    def new_epoch(self, policy_hash: str) -> int:
-        """Number a new epoch, from 1, and say so in the stream: its machine record."""
+    def announce_epoch(self, slot: int, policy_hash: str) -> int:
+        """Number an epoch, from 1, that a slot's next policy edit begins."""
         self._epochs += 1
-        self._ready.append(self._batches.machine(self._epochs, policy_hash))
+        self._announced.append(_Announced(self._epochs, slot, policy_hash))
+        if self.renderer.next_sequence == 1:
+            self.begin_epochs(self._epochs)
         return self._epochs
 
-    def enter_epoch(self, epoch: int, slot: int, policy_hash: str) -> None:
-        """A record made under this epoch comes next.
+    def begin_epochs(self, epoch: int) -> None:
+        """Begin what was announced up to an epoch, of which a record comes next.
 
-        The first one begins a document and a new epoch of the tenant. Records that another CPU made
-        just before the edit, or other slots of the tenant, belong to the newest epoch all the same:
-        a document has one, and each object is declared in it.
+        Each begins with its machine record, behind everything of the epoch before. Records that
+        another CPU made just before the edit, or that other slots of the tenant make, belong to the
+        newest epoch all the same: a document has one, and each object is declared in it.
         """
-        self._in_force[slot] = max(self._in_force.get(slot, (0, "")), (epoch, policy_hash))
-        if epoch > self.renderer.epoch:
+        while self._announced and self._announced[0].epoch <= epoch:
+            begun = self._announced.popleft()
             self.cut()
-            self.renderer.epoch = epoch
-            self.renderer.declare_agent(self._agent)
+            self._in_force[begun.slot] = begun.policy_hash
+            self._ready.append(self._batches.machine(begun.epoch, self._policy()))
+            self.renderer.epoch = begun.epoch
+            if self._agent_in != self.renderer.document:
+                self._agent_in = self.renderer.document
+                self.renderer.declare_agent(self._agent)
+
+    def flush(self) -> None:
+        """End the document under way; begin epochs from which no record comes.
+
+        An epoch announced before the last flush is in force: whoever announced it has told the
+        kernel by now. A policy that records nothing is in the stream all the same.
+        """
+        self.cut()
+        for announced in list(self._announced):
+            if announced.is_old:
+                self.begin_epochs(announced.epoch)
+            announced.is_old = True
 
     def cut(self) -> None:
         """End the document under way, if it has records, and make it a batch."""
@@ -147,8 +178,7 @@ class TenantPipeline:
         if not renderer.records:
             return
         first, last = renderer.first_sequence, renderer.next_sequence - 1
-        elements, epoch = renderer.elements, renderer.epoch
-        policy = ",".join(sorted({policy for _, policy in self._in_force.values()}))
+        elements, epoch, policy = renderer.elements, renderer.epoch, self._policy()
         offset = renderer.clock_offset_ns
         self._times.append((last, renderer.first_ns + offset, renderer.last_ns + offset))
         document = renderer.take(DOCUMENT_PREFIX)
@@ -178,6 +208,9 @@ class TenantPipeline:
             if until >= last:
                 break
         return self._batches.gap(first, last, reason, begin_ns, end_ns)
+
+    def _policy(self) -> str:
+        return ",".join(sorted(set(self._in_force.values())))
 
     # -- called by the renderer -------------------------------------------------------------
 
@@ -269,7 +302,7 @@ class Pipeline:
             tenant = self._add_tenant(binding.tenant, key)
         self._walker.set_tenant(binding.slot, tenant.renderer.number)
         self._slots[binding.slot] = tenant
-        epoch = tenant.new_epoch(binding.policy_hash)
+        epoch = tenant.announce_epoch(binding.slot, binding.policy_hash)
         self._epochs[binding.epoch] = (binding, tenant, epoch)
         self._settled_ns.setdefault(binding.slot, time.time_ns())
 
@@ -328,7 +361,7 @@ class Pipeline:
     def flush(self) -> list[Batch]:
         """End every document under way and return all finished batches."""
         for tenant in self._tenants.values():
-            tenant.cut()
+            tenant.flush()
         return self.take()
 
     def declare(self, tenant: str, first: int, last: int, reason: str) -> Batch:
@@ -362,8 +395,8 @@ class Pipeline:
         if known is None or known[0].slot != slot:
             self.sequences.refuse(slot, cpu, sequence)
             return None
-        binding, tenant, epoch = known
-        tenant.enter_epoch(epoch, slot, binding.policy_hash)
+        _, tenant, epoch = known
+        tenant.begin_epochs(epoch)
         return tenant.renderer
 
 

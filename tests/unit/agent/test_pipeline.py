@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from pathlib import Path
 from random import Random
 
 import prov.model
@@ -15,9 +17,12 @@ from headwater_prov.validation import Rule, Validator
 from headwater_prov.vocabulary import GapReason, Relation
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from jsonschema import Draft202012Validator
 
 from bench.pipeline.simulation import Process, SimulatedKernel, random_workload
 from tests.unit.agent.harness import KEYS, NODE, Fed, document_of, feed, graphs
+
+SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
 
 
 def ledger(batches: list[Batch], tenant: str) -> tuple[int, int]:
@@ -195,6 +200,41 @@ def test_g6_edit_begins_an_epoch_in_which_everything_is_declared_again() -> None
     assert "agent" in document_of(found[3])
 
 
+def test_g6_epoch_without_records_is_in_the_stream_after_two_flushes() -> None:
+    """A policy that records nothing still begins: nobody has to guess since when."""
+    kernel = SimulatedKernel(Random(1))
+    fed = feed(kernel, {1: "alpha"}, lambda: random_workload(kernel, [1], 80))
+    fed.batches.clear()
+    fed.bind(1, "alpha", 20, "policy 2")
+    assert fed.pipeline.flush() == []
+    (machine,) = fed.pipeline.flush()
+    assert (machine.klass, machine.headers["Hw-Epoch"], machine.headers["Hw-Policy"]) == (
+        "machine",
+        "2",
+        "policy 2",
+    )
+    assert fed.pipeline.flush() == []
+
+
+def test_g6_slots_of_one_tenant_share_documents_and_epochs() -> None:
+    kernel = SimulatedKernel(Random(1))
+
+    def work() -> None:
+        random_workload(kernel, [1, 3], 80)
+
+    fed = feed(kernel, {1: "alpha", 3: "alpha"}, work)
+    assert [(batch.klass, batch.headers["Hw-Epoch"]) for batch in fed.batches] == [
+        ("machine", "1"),
+        ("machine", "2"),
+        ("graph", "2"),
+    ]
+    fed.bind(3, "alpha", 20, "policy 2")
+    random_workload(kernel, [1, 3], 80)
+    *_, machine, graph = fed.finish()
+    assert (machine.headers["Hw-Epoch"], graph.headers["Hw-Epoch"]) == ("3", "3")
+    assert graph.headers["Hw-Policy"] == "policy,policy 2"
+
+
 def test_forgotten_objects_come_back_under_versions_never_used() -> None:
     """The bound on memory costs continuity of versions, never the meaning of an id."""
     kernel = SimulatedKernel(Random(1))
@@ -227,6 +267,20 @@ def test_documents_load_in_the_prov_package() -> None:
         document = prov.model.ProvDocument.deserialize(content=text, format="json")
         assert len(list(document.get_records())) == int(batch.headers["Hw-Count"])
         document.unified()
+
+
+def test_documents_keep_the_published_schemas() -> None:
+    schemas = {
+        klass: Draft202012Validator(json.loads((SCHEMAS / f"{name}.schema.json").read_text()))
+        for klass, name in (("graph", "batch"), ("gap", "gap"), ("machine", "machine"))
+    }
+    kernel = SimulatedKernel(Random(3), lose=0.1)
+    fed = feed(kernel, {1: "alpha", 2: "beta"}, lambda: random_workload(kernel, [1, 2], 300))
+    assert {batch.klass for batch in fed.batches} == set(schemas)
+    for batch in fed.batches:
+        assert [
+            error.message for error in schemas[batch.klass].iter_errors(document_of(batch))
+        ] == []
 
 
 @pytest.mark.parametrize(
