@@ -40,7 +40,7 @@ kernels: ## the stock kernels of the node VM, into the cache
 .PHONY: demo
 demo: setup ## real programs, captured; where did report.csv come from?
 	@/usr/bin/python3 setup/kernels.py --if-needed
-	@$(PYTHON) -m headwater_cli.demo
+	@$(PYTHON) demo/run
 
 # --- to check -------------------------------------------------------------------------------------
 
