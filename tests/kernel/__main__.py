@@ -44,7 +44,12 @@ class Session:
         if output:
             output.close()
 
-    def finish(self) -> int:
+    @property
+    def has_ended(self) -> bool:
+        """Whether there is nothing to wait for."""
+        return self._process.poll() is not None
+
+    def report(self) -> int:
         """Wait; show what was not shown yet; return the session's exit status."""
         status = self._process.wait()
         if not self.shown:
@@ -71,21 +76,19 @@ def main() -> int:
     parser.add_argument("--test", action="append", default=[], help="a file or test, not all")
     chosen = parser.parse_args()
     LOGS.mkdir(parents=True, exist_ok=True)
-    waiting = [find_kernel(name) for name in chosen.kernel]
-    running: list[Session] = []
-    statuses: list[int] = []
-    at_once = max(1, min(2, (os.cpu_count() or 1)))
-    for number, kernel in enumerate(waiting):
+    at_once = max(1, min(2, os.cpu_count() or 1))
+    sessions: list[Session] = []
+    for number, kernel in enumerate(find_kernel(name) for name in chosen.kernel):
         arguments = list(chosen.test) or ["tests/kernel"]
         marker = "every_kernel" if chosen.part and number > 0 else chosen.marker
         arguments += ["-m", marker] if marker else []
         arguments += ["-k", chosen.select] if chosen.select else []
-        if len(running) == at_once:
-            statuses.append(running.pop().finish())
+        while sum(not session.has_ended for session in sessions) >= at_once:
+            time.sleep(0.5)
         if number == 0:
             print(f"== kernel {kernel.release}", flush=True)
-        running.append(Session(kernel, arguments, shown=number == 0, cpus=chosen.cpus))
-    statuses += [session.finish() for session in running]
+        sessions.append(Session(kernel, arguments, shown=number == 0, cpus=chosen.cpus))
+    statuses = [session.report() for session in sessions]
     return next((status for status in statuses if status), 0)
 
 
