@@ -80,9 +80,10 @@ test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an h
 .PHONY: lint
 lint: setup ## style, types, import rules, licences, links
 	@command -v clang-format > /dev/null || setup/packages.sh test
-	@.venv/bin/ruff check .
-	@.venv/bin/ruff format --check --quiet .
-	@.venv/bin/mypy $(PACKAGES) setup/*.py tests $(wildcard bench)
+	@.venv/bin/ruff check --quiet . demo/run
+	@.venv/bin/ruff format --check --quiet . demo/run
+	@.venv/bin/mypy $(PACKAGES) setup/*.py tests bench
+	@.venv/bin/mypy --no-error-summary demo/run demo/*.py
 	@.venv/bin/lint-imports --no-logo 2> /dev/null
 	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty clang-format --dry-run -Werror
 	@$(PYTHON) setup/checks.py
@@ -103,7 +104,7 @@ bench: setup ## all benchmarks; figures of record are in docs/performance.md
 
 .PHONY: clean
 clean: ## what was built; the cache and the kernels stay
-	@rm -rf build demo/work demo/provenance.json demo/lineage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@rm -rf build demo/work demo/*.json demo/lineage.* .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	@find . -name __pycache__ -not -path './.venv/*' -prune -exec rm -rf {} +
 
 .PHONY: distclean

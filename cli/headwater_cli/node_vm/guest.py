@@ -117,9 +117,14 @@ def set_up_network(user_network: bool) -> None:
         return
     _interface_up(card, "10.0.2.15", "255.255.255.0")
     _route_by("10.0.2.2")
-    with open("/run/headwater/resolv.conf", "w", encoding="ascii") as file:
+    # A resolver of the host's keeps the file below /run, which is the guest's own.
+    target = os.path.realpath("/etc/resolv.conf")
+    own = target if target.startswith("/run/") else "/run/headwater/resolv.conf"
+    os.makedirs(os.path.dirname(own), exist_ok=True)
+    with open(own, "w", encoding="ascii") as file:
         file.write("nameserver 10.0.2.3\n")
-    _bind("/run/headwater/resolv.conf", "/etc/resolv.conf")
+    if own != target:
+        _bind(own, target)
 
 
 def open_port(name: str, flags: int) -> int:
