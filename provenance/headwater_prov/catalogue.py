@@ -73,7 +73,7 @@ class Catalogue:
         self.document = document
         self.graph = graph
         self.types: list[VertexType | None] = [None] * len(graph.object_numbers)
-        """Type of each object; None if the document does not declare it."""
+        """Type of each object; what its relations suggest if it is not declared, or None."""
         self.paths: dict[int, list[bytes]] = defaultdict(list)
         """All paths of an object, in the order in which it was named."""
         self.named: dict[bytes, list[int]] = defaultdict(list)
@@ -150,6 +150,12 @@ class Catalogue:
             relation = relations[code]
             sender, receiver = graph.senders[edge], graph.receivers[edge]
             sent, received = graph.objects[sender], graph.objects[receiver]
+            if relation is None:
+                continue
+            if types[sent] is None:
+                types[sent] = _suggested(relation.senders)
+            if types[received] is None:
+                types[received] = _suggested(relation.receivers)
             if relation is Relation.NAMED:
                 self._name(sent, receiver)
             elif relation is Relation.ARG:
@@ -194,3 +200,9 @@ class Catalogue:
                 self._successors[known[-1][1]] = program
         if not known or known[-1][1] != program:
             known.append((version, program))
+
+
+def _suggested(types: frozenset[VertexType]) -> VertexType | None:
+    if len(types) == 1:
+        return next(iter(types))
+    return VertexType.INODE_UNKNOWN if types <= INODES else None

@@ -12,8 +12,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass
+from posixpath import commonpath, dirname, splitext
 
 from headwater_prov.catalogue import Catalogue
+from headwater_prov.display import listing
 from headwater_prov.document import Document
 from headwater_prov.graph import Graph
 from headwater_prov.relevance import Relevance
@@ -22,6 +24,9 @@ from headwater_prov.vocabulary import Prov, Relation, VertexType
 
 _RELATIONS_SHOWN = 3
 _PATH_PARTS_SHOWN = 3
+_CROWD = 8
+"""From so many things on that have the same neighbours, one node stands for them."""
+_NAMES_IN_TOOLTIP = 40
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +80,7 @@ def draw(
     relevance = Relevance(catalogue, everything=everything, asked=asked)
     edges = [edge for edge in range(len(document.edges)) if relevance.keeps(edge)]
     drawer = _Drawer(catalogue, Summary(catalogue, edges), asked)
-    nodes, arrows = drawer.versions(edges) if versions else drawer.objects()
+    nodes, arrows = drawer.versions(edges) if versions else drawer.objects(fold=not everything)
     return Picture(tuple(nodes), tuple(arrows), len(document.edges) - len(edges))
 
 
@@ -85,14 +90,46 @@ class _Drawer:
         self._summary = summary
         self._asked = asked
 
-    def objects(self) -> tuple[list[Node], list[Arrow]]:
+    def objects(self, *, fold: bool) -> tuple[list[Node], list[Arrow]]:
         summary = self._summary
-        nodes = [self._node(f"n{node}", node) for node in summary.nodes]
+        crowds = self._crowds() if fold else []
+        place = {node: crowd[0] for crowd in crowds for node in crowd}
+        nodes = [
+            self._node(f"n{node}", node) for node in summary.nodes if place.get(node, node) == node
+        ]
+        folded = {f"n{crowd[0]}": self._crowd(crowd) for crowd in crowds}
+        flows: dict[tuple[int, int], Counter[Relation]] = {}
+        for (tail, head), counts in summary.flows.items():
+            ends = place.get(tail, tail), place.get(head, head)
+            flows.setdefault(ends, Counter()).update(counts)
         arrows = [
             Arrow(f"n{tail}", f"n{head}", relations_label(counts))
-            for (tail, head), counts in summary.flows.items()
+            for (tail, head), counts in flows.items()
         ]
-        return nodes, arrows
+        return [folded.get(node.id, node) for node in nodes], arrows
+
+    def _crowds(self) -> list[list[int]]:
+        """Things of one kind that the same programs read and wrote, where there are many."""
+        summary = self._summary
+        alike: dict[tuple[frozenset[int], frozenset[int], str, str], list[int]] = {}
+        for node in summary.nodes:
+            if node not in summary.programs and node not in self._asked:
+                neighbours = (
+                    frozenset(summary.senders.get(node, ())),
+                    frozenset(summary.receivers.get(node, ())),
+                    *_place_and_suffix(summary.label(node)),
+                )
+                alike.setdefault(neighbours, []).append(node)
+        return [nodes for nodes in alike.values() if len(nodes) >= _CROWD]
+
+    def _crowd(self, nodes: list[int]) -> Node:
+        names = [self._summary.label(node) for node in nodes]
+        label = f"{len(nodes)} things"
+        if all(name.startswith("/") for name in names):
+            kind = _place_and_suffix(names[0])[1]
+            directory = _shortened(commonpath(map(dirname, names)))
+            label = f"{len(nodes)} files{kind and f' *{kind}'} in\n{directory}"
+        return Node(f"n{nodes[0]}", Prov.ENTITY, label, listing(names, _NAMES_IN_TOOLTIP))
 
     def versions(self, edges: Iterable[int]) -> tuple[list[Node], list[Arrow]]:
         graph = self._catalogue.graph
@@ -150,3 +187,8 @@ def _shortened(name: str) -> str:
     if not name.startswith("/") or len(parts) <= _PATH_PARTS_SHOWN + 1:
         return name
     return "\u2026/" + "/".join(parts[-_PATH_PARTS_SHOWN:])
+
+
+def _place_and_suffix(name: str) -> tuple[str, str]:
+    """What files have in common that are one crowd: where they lie, how their names end."""
+    return "/".join(name.split("/")[:3]), splitext(name)[1]

@@ -133,6 +133,15 @@ def test_a_pipeline_is_followed_through_its_pipes() -> None:
     ]
 
 
+def test_what_is_no_longer_declared_is_still_followed() -> None:
+    """A stream with a limit on age begins in the middle."""
+    recorder = report_story()
+    document = merge(recorder.documents)
+    files = {name: v for name, v in document.vertices.items() if v.type is VertexType.PATH}
+    answer = Lineage(Document(files, document.edges)).origins("report.csv")
+    assert answer.sentence.startswith("report.csv was written by process, which read report.py")
+
+
 def test_a_script_that_is_executed_is_an_origin() -> None:
     recorder = Recorder()
     process = recorder.process("sh", 1)

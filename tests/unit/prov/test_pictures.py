@@ -75,6 +75,23 @@ def test_what_is_left_out_is_counted_and_can_be_shown() -> None:
     assert "/usr/bin/curl" in by_label(all_.nodes)
 
 
+def test_many_things_with_the_same_neighbours_are_one_node() -> None:
+    recorder = Recorder()
+    compiler = recorder.process("cc1", 1)
+    for number in range(11):
+        recorder.read(recorder.file(f"/usr/include/sys/part{number}.h"), compiler)
+    recorder.read(recorder.file("/src/a.c"), recorder.thread(compiler, 2))
+    recorder.write(compiler, recorder.file("/src/a.o"))
+    document = merge(recorder.documents)
+    picture = draw(document)
+    nodes = by_label(picture.nodes)
+    crowd = "11 files *.h in /usr/include/sys"
+    assert sorted(nodes) == ["/src/a.c", "/src/a.o", crowd, "cc1 (pid 1)"]
+    assert "/usr/include/sys/part3.h" in nodes[crowd].tooltip
+    assert {arrow.label for arrow in picture.arrows} == {"read \u00d711", "read", "write"}
+    assert len(draw(document, everything=True).nodes) > 12
+
+
 def test_machines_are_agents() -> None:
     recorder = Recorder()
     machine = recorder.thing(VertexType.MACHINE, u_nodename="node-1")
