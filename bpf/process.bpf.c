@@ -230,6 +230,7 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 	struct hw_scratch *buffer;
 	struct hw_context context;
 	unsigned long start, length;
+	struct mm_struct *map;
 	u32 number, marks = 0;
 
 	if (!hw_enter_for(&context, HW_RELATION_ARG) || !(context.flags & HW_SLOT_ARGUMENTS) ||
@@ -243,8 +244,9 @@ RAW_TRACEPOINT_PROBE(sched_process_exec)
 		hw_lose(context.slot, HW_LOSS_SCRATCH);
 		return 0;
 	}
-	start = context.task->mm->arg_start;
-	length = context.task->mm->arg_end - start;
+	map = context.task->mm;
+	start = map->arg_start;
+	length = map->arg_end - start;
 	if (length > HW_TEXT_DATA_MAX) {
 		length = HW_TEXT_DATA_MAX;
 		marks = HW_TEXT_TRUNCATED;
@@ -334,13 +336,15 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 {
 	struct hw_context context;
 	struct hw_task_state *leader;
+	struct signal_struct *group;
 
 	if (!hw_enter(&context) || !hw_with_self(&context))
 		return 0;
 	if (hw_ends(&context, HW_RELATION_TERMINATE_TASK, context.self->task.declared))
 		hw_end(&context, HW_RELATION_TERMINATE_TASK, context.self->task.id,
 		       hw_send(&context.self->task));
-	if (context.task->signal->live.counter)
+	group = context.task->signal;
+	if (group->live.counter)
 		return 0;
 	leader = hw_leader_of(context.task, context.self, context.slot);
 	if (leader && hw_ends(&context, HW_RELATION_TERMINATE_PROC, leader->memory.declared))

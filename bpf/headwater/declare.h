@@ -22,16 +22,17 @@ static __always_inline void hw_enter_epoch(u32 *epochs, u32 epoch)
 	epochs[0] = epoch;
 }
 
+/* The number of a namespace, by offsets: see headwater_agent/btf_headers.py. */
+#define HW_NAMESPACE_NUMBER(target, pointer, kind)                               \
+	bpf_probe_read_kernel(&(target), sizeof(target),                          \
+			      (void *)(pointer) + HW_OFFSET_##kind##_ns +         \
+				      HW_OFFSET_ns_common_inum)
+
 static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct *task)
 {
 	struct pid *pid = task->thread_pid;
-	struct pid_namespace *space = 0;
 	struct nsproxy *proxy = task->nsproxy;
-	struct uts_namespace *uts = 0;
-	struct ipc_namespace *ipc = 0;
-	struct mnt_namespace *mnt = 0;
-	struct net *net = 0;
-	struct cgroup_namespace *cgroup = 0;
+	void *space = 0;
 	u32 level = 0;
 
 	to->pid = task->pid;
@@ -41,17 +42,17 @@ static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct 
 	READ(level, pid->level);
 	bpf_probe_read_kernel(&to->vpid, sizeof(to->vpid), &pid->numbers[level & 31].nr);
 	bpf_probe_read_kernel(&space, sizeof(space), &pid->numbers[level & 31].ns);
-	READ(to->pidns, space->ns.inum);
-	READ(uts, proxy->uts_ns);
-	READ(to->utsns, uts->ns.inum);
-	READ(ipc, proxy->ipc_ns);
-	READ(to->ipcns, ipc->ns.inum);
-	READ(mnt, proxy->mnt_ns);
-	READ(to->mntns, mnt->ns.inum);
-	READ(net, proxy->net_ns);
-	READ(to->netns, net->ns.inum);
-	READ(cgroup, proxy->cgroup_ns);
-	READ(to->cgroupns, cgroup->ns.inum);
+	HW_NAMESPACE_NUMBER(to->pidns, space, pid_namespace);
+	READ(space, proxy->uts_ns);
+	HW_NAMESPACE_NUMBER(to->utsns, space, uts_namespace);
+	READ(space, proxy->ipc_ns);
+	HW_NAMESPACE_NUMBER(to->ipcns, space, ipc_namespace);
+	READ(space, proxy->mnt_ns);
+	HW_NAMESPACE_NUMBER(to->mntns, space, mnt_namespace);
+	READ(space, proxy->net_ns);
+	HW_NAMESPACE_NUMBER(to->netns, space, net);
+	READ(space, proxy->cgroup_ns);
+	HW_NAMESPACE_NUMBER(to->cgroupns, space, cgroup_namespace);
 	to->start_time_ns = task->start_boottime;
 	to->cgroup = hw_task_cgroup(task);
 	bpf_probe_read_kernel(to->comm, sizeof(to->comm), task->comm);

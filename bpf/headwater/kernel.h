@@ -7,6 +7,16 @@
 #ifndef HEADWATER_KERNEL_H
 #define HEADWATER_KERNEL_H
 
+/*
+ * The layout of every struct that is named in this text is checked against BTF
+ * (headwater_agent/btf_headers.py). These are only reached through others.
+ */
+struct css_set;
+struct path;
+struct qstr;
+struct sock_common;
+struct super_block;
+
 #define READ(target, field) bpf_probe_read_kernel(&(target), sizeof(target), &(field))
 
 #define S_IFMT 00170000
@@ -49,7 +59,9 @@ static __always_inline bool hw_is_backing_file(struct file *file)
 /* The unified hierarchy's cgroup id of a task: 64 bits, never reused. */
 static __always_inline u64 hw_task_cgroup(struct task_struct *task)
 {
-	return task->cgroups->dfl_cgrp->kn->id;
+	struct cgroup *cgroup = task->cgroups->dfl_cgrp;
+
+	return cgroup->kn->id;
 }
 
 static __always_inline u64 hw_cgroup_id(struct cgroup *cgroup)

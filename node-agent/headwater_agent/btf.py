@@ -1,20 +1,25 @@
 # SPDX-License-Identifier: Apache-2.0
-"""BTF, as far as loading programs needs it: functions by name, and the type of a map's value.
+"""BTF, as far as compiling and loading programs needs it.
 
 A program for an LSM hook or a function's entry names what it attaches to by the number of that
-function's type in the kernel's BTF. Storage maps are only made with a type for their value.
+function's type in the kernel's BTF. Storage maps are only made with a type for their value. And
+the true layout of structs is read here, to check and mend their C form (btf_headers says why).
 
-Used by :mod:`headwater_agent.compile` (numbers) and :mod:`headwater_agent.bpf_load` (map types).
+Used by :mod:`headwater_agent.compile`, :mod:`headwater_agent.btf_headers`, and
+:mod:`headwater_agent.bpf_load` (map types).
 Format: the kernel's Documentation/bpf/btf.rst.
 """
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
-_KIND_INT, _KIND_ARRAY, _KIND_FUNC = 1, 3, 12
+_KIND_INT, _KIND_ARRAY, _KIND_STRUCT, _KIND_FUNC = 1, 3, 4, 12
+_ENUM_KINDS = (6, 19)
+_COMPOSITE_KINDS = (4, 5)
 
 # Bytes that follow a type's 12, by kind: a constant, and a number for each member.
 _EXTRA = {
@@ -35,6 +40,26 @@ class BtfFormatError(Exception):
     """The bytes are not BTF."""
 
 
+@dataclass(frozen=True, slots=True)
+class StructLayout:
+    """Where the members of a struct lie."""
+
+    bytes: int
+    members: dict[str, int]
+    """Offset in bytes by name; bit fields and members without a name are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Type:
+    number: int
+    kind: int
+    name: str
+    size: int
+    count: int
+    bit_fields: bool
+    members_at: int
+
+
 def function_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
     """Type numbers of functions.
 
@@ -42,26 +67,84 @@ def function_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
     :param names: functions to find; those that the kernel does not have are left out
     :raises BtfFormatError: if it is not BTF
     """
+    wanted = set(names)
+    return {
+        each.name: each.number for each in _types(btf, (_KIND_FUNC,)) if each.name in wanted
+    }
+
+
+def struct_layouts(btf: bytes, names: Iterable[str]) -> dict[str, StructLayout]:
+    """Layouts of structs.
+
+    :param names: structs to find; those that the kernel does not have, or has twice, are left out
+    :raises BtfFormatError: if it is not BTF
+    """
+    wanted = set(names)
+    types = {each.number: each for each in _types(btf, _COMPOSITE_KINDS)}
+    found: dict[str, StructLayout] = {}
+    repeated = set()
+    for each in types.values():
+        if each.kind != _KIND_STRUCT or each.name not in wanted:
+            continue
+        if each.name in found:
+            repeated.add(each.name)
+        found[each.name] = StructLayout(each.size, dict(_members(btf, types, each, 0)))
+    return {name: layout for name, layout in found.items() if name not in repeated}
+
+
+def _members(
+    btf: bytes, types: dict[int, _Type], of: _Type, base: int
+) -> Iterator[tuple[str, int]]:
+    """Members with their offset in bytes; those of anonymous structs and unions as their own."""
+    text = _text_at(btf)
+    for index in range(of.count):
+        name_at, number, offset = _TYPE.unpack_from(btf, of.members_at + index * _TYPE.size)
+        bits = offset >> 24 if of.bit_fields else 0
+        offset = offset & 0xFFFFFF if of.bit_fields else offset
+        if bits or offset % 8:
+            continue
+        if name_at:
+            yield _text(btf, text + name_at), base + offset // 8
+        elif number in types:
+            yield from _members(btf, types, types[number], base + offset // 8)
+
+
+def one_byte_enums(btf: bytes) -> frozenset[str]:
+    """Names of the enums that the kernel stores in one byte.
+
+    :raises BtfFormatError: if it is not BTF
+    """
+    return frozenset(
+        each.name for each in _types(btf, _ENUM_KINDS) if each.size == 1 and each.name
+    )
+
+
+def _text_at(btf: bytes) -> int:
     if len(btf) < _HEADER.size:
         raise BtfFormatError(f"BTF of {len(btf)} bytes has no header")
-    magic, _version, _flags, header, type_at, type_bytes, text_at, _ = _HEADER.unpack_from(btf)
+    magic, _version, _flags, header, _, _, text_at, _ = _HEADER.unpack_from(btf)
     if magic != _MAGIC:
         raise BtfFormatError(f"BTF begins with {magic:#x}, not {_MAGIC:#x}")
-    wanted = {name.encode() for name in names}
-    text = header + text_at
+    return int(header + text_at)
+
+
+def _text(btf: bytes, at: int) -> str:
+    return btf[at : btf.index(0, at)].decode()
+
+
+def _types(btf: bytes, kinds: tuple[int, ...]) -> Iterator[_Type]:
+    text = _text_at(btf)
+    _, _, _, header, type_at, type_bytes, _, _ = _HEADER.unpack_from(btf)
     at, end, number = header + type_at, header + type_at + type_bytes, 0
-    found: dict[str, int] = {}
     while at < end:
         number += 1
-        name_at, info, _ = _TYPE.unpack_from(btf, at)
-        kind = info >> 24 & 0x1F
-        if kind == _KIND_FUNC:
-            name = btf[text + name_at : btf.index(0, text + name_at)]
-            if name in wanted:
-                found[name.decode()] = number
+        name_at, info, size = _TYPE.unpack_from(btf, at)
+        kind, count = info >> 24 & 0x1F, info & 0xFFFF
+        at += _TYPE.size
+        if kind in kinds:
+            yield _Type(number, kind, _text(btf, text + name_at), size, count, info >> 31 == 1, at)
         constant, each = _EXTRA.get(kind, (0, 0))
-        at += _TYPE.size + constant + each * (info & 0xFFFF)
-    return found
+        at += constant + each * count
 
 
 def map_types(value_bytes: int) -> tuple[bytes, int, int]:

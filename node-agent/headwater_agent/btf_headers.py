@@ -5,6 +5,12 @@ bcc compiles against a kernel source tree. Nodes have none; what they do have is
 types of the running kernel. This module writes a small tree whose only content is the C form of
 that BTF, so no package of headers has to match the kernel and no relocation is needed.
 
+bpftool writes the C form, and not always right: version 7.1 (Debian 12) gives enums of one byte
+four, which moves half of ``struct inode`` on 6.12, and loses padding behind anonymous structs,
+which moves the namespaces' members on 7.2. So enums get their size here, the size and every member
+of each struct that the programs name are asserted against BTF, and the few that stay wrong are
+read by offsets that come from BTF (``HW_OFFSET_*``). A wrong layout does not compile.
+
 Called by :mod:`headwater_agent.compile` before bcc is imported (bcc reads the environment when it
 compiles); nothing else needs it.
 """
@@ -12,8 +18,11 @@ compiles); nothing else needs it.
 import os
 import re
 import subprocess
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+
+from headwater_agent.btf import StructLayout, one_byte_enums, struct_layouts
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 
@@ -26,12 +35,16 @@ _KCONFIG = """\
 #define __always_inline inline __attribute__((always_inline))
 #define PAGE_SIZE 4096
 {helpers}
+{offsets}
+{assertions}
 """
 
 _VERSION = """\
 #define LINUX_VERSION_CODE {code}
 #define KERNEL_VERSION(a, b, c) (((a) << 16) + ((b) << 8) + ((c) > 255 ? 255 : (c)))
 """
+
+_ENUM = re.compile(r"^(enum (\w+) \{[^}]*\});", re.MULTILINE)
 
 _EMPTY_HEADERS = (
     "asm/page.h",
@@ -82,11 +95,24 @@ def version_code(release: str) -> int:
     return (major << 16) + (minor << 8) + min(patch, 255)
 
 
-def write_header_tree(root: Path, btf: Path, release: str) -> HeaderTree:
+OFFSETS = {
+    "cgroup_namespace": ("ns",),
+    "ipc_namespace": ("ns",),
+    "mnt_namespace": ("ns",),
+    "net": ("ns",),
+    "ns_common": ("inum",),
+    "pid_namespace": ("ns",),
+    "uts_namespace": ("ns",),
+}
+"""Members that the programs read by offset, because their struct's C form may be wrong."""
+
+
+def write_header_tree(root: Path, btf: Path, release: str, structs: Iterable[str]) -> HeaderTree:
     """Write the tree for a kernel below an existing, empty directory.
 
     :param btf: that kernel's BTF, for the running one :data:`BTF`
     :param release: its ``uname -r``
+    :param structs: names whose layout the programs rely on
     :raises BtfUnavailableError: without BTF or without bpftool
     """
     if not btf.exists():
@@ -106,8 +132,15 @@ def write_header_tree(root: Path, btf: Path, release: str) -> HeaderTree:
         for name, number in _BCC_HELPERS.items()
         if f"BPF_FUNC_{name} " not in types
     )
+    content = btf.read_bytes()
+    layouts = struct_layouts(content, {*structs, *OFFSETS})
     (include / "linux/kconfig.h").write_text(
-        _KCONFIG.format(types=include / "vmlinux.h", helpers=helpers)
+        _KCONFIG.format(
+            types=include / "vmlinux.h",
+            helpers=helpers,
+            offsets="\n".join(_offsets(layouts)),
+            assertions="\n".join(_assertions(layouts)),
+        )
     )
     code = version_code(release)
     (include / "linux/version.h").write_text(_VERSION.format(code=code))
@@ -128,5 +161,29 @@ def _dump_types(btf: Path, target: Path) -> str:
         raise BtfUnavailableError(
             f"bpftool could not read {btf}: {error.stderr.strip()}"
         ) from error
-    target.write_text(dump.stdout)
-    return dump.stdout
+    small = one_byte_enums(btf.read_bytes())
+    text = _ENUM.sub(
+        lambda enum: f"{enum[1]} __attribute__((packed));" if enum[2] in small else enum[0],
+        dump.stdout,
+    )
+    target.write_text(text)
+    return text
+
+
+def _offsets(layouts: dict[str, StructLayout]) -> Iterator[str]:
+    for struct, members in OFFSETS.items():
+        for member in members:
+            yield f"#define HW_OFFSET_{struct}_{member} {layouts[struct].members[member]}"
+
+
+def _assertions(layouts: dict[str, StructLayout]) -> Iterator[str]:
+    message = "bpftool's C form of struct {} is not the kernel's: install a newer bpftool"
+    for name in sorted(layouts.keys() - OFFSETS.keys()):
+        layout = layouts[name]
+        told = message.format(name)
+        # A size that is off moves members only where the struct is a member itself.
+        for member, offset in layout.members.items():
+            yield (
+                f"_Static_assert(__builtin_offsetof(struct {name}, {member}) == {offset}, "
+                f'"{told}");'
+            )

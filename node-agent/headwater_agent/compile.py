@@ -31,6 +31,7 @@ RING_PAGES: Final = 1
 """The ring's size is set when it is loaded; bcc wants one to compile."""
 
 _HOOKS: Final = re.compile(r"^(LSM_PROBE|KFUNC_PROBE|RAW_TRACEPOINT_PROBE)\((\w+)", re.MULTILINE)
+_STRUCTS: Final = re.compile(r"\bstruct (\w+)")
 _KINDS: Final = {
     "LSM_PROBE": ("lsm", "lsm__", "bpf_lsm_"),
     "KFUNC_PROBE": ("fentry", "kfunc__", ""),
@@ -53,7 +54,7 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
     """
     text = read_program_text()
     with tempfile.TemporaryDirectory(prefix="headwater-headers-") as directory:
-        tree = write_header_tree(Path(directory), btf, release)
+        tree = write_header_tree(Path(directory), btf, release, _STRUCTS.findall(text))
         os.environ.update(tree.environment())
         flags = ["-w", f"-DHW_RING_PAGES={RING_PAGES}"]
         flags += [f"-D{name}={value}" for name, value in vocabulary_constants().items()]

@@ -28,6 +28,8 @@ COMPILE_TIMEOUT_S: Final = 600.0
 
 _BCC: Final = Path("/usr/lib/python3/dist-packages/bcc/version.py")
 
+_COMPILING_MODULES: Final = ("btf.py", "btf_headers.py", "compile.py", "program_object.py")
+
 
 class ProgramCacheError(Exception):
     """No program set can be had; the message says why and what to do."""
@@ -56,7 +58,9 @@ def program_key(btf: Path, release: str) -> str:
         ) from error
     compiler = _BCC.read_bytes() if _BCC.exists() else b""
     constants = repr(sorted(vocabulary_constants().items())).encode()
-    for part in (read_program_text().encode(), constants, types, release.encode(), compiler):
+    own = [Path(__file__).with_name(name).read_bytes() for name in _COMPILING_MODULES]
+    text = read_program_text().encode()
+    for part in (text, constants, types, release.encode(), compiler, *own):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:32]
 
