@@ -94,12 +94,13 @@ def answer(
 ) -> Answer:
     """Put the walk into words.
 
-    :param path: the path of the file, as it is shown.
-    :param target: number of the object that the question is about.
-    :param edges: numbers of the edges of the walk.
-    :param left_out: for each program, how many files of the system it read besides.
-    :param document: the part of the document that the edges belong to.
-    :param earlier: how many other files had the path before.
+    Args:
+        path: the path of the file, as it is shown.
+        target: number of the object that the question is about.
+        edges: numbers of the edges of the walk.
+        left_out: for each program, how many files of the system it read besides.
+        document: the part of the document that the edges belong to.
+        earlier: how many other files had the path before.
     """
     teller = _Teller(path, direction, target, Summary(catalogue, edges), catalogue, left_out)
     sentence = teller.sentence()
@@ -127,11 +128,16 @@ def rows_of_document(catalogue: Catalogue, edges: Sequence[int]) -> list[Row]:
             if read or written:
                 program = summary.label(node)
                 command = tuple(catalogue.program_arguments(node))
-                verb = "was read by" if read else "was used by"
-                subjects = read or ("nothing",)
+                verb = _verb("was read by", read)
                 link = "which wrote" if written else ""
-                rows.append(Row(subjects, verb, program, link, written, command=command))
+                rows.append(
+                    Row(read or ("nothing",), verb, program, link, written, command=command)
+                )
     return rows
+
+
+def _verb(verb: str, subjects: Sequence[str]) -> str:
+    return verb.replace("was ", "were ", 1) if len(subjects) > 1 else verb
 
 
 class _Teller:
@@ -222,11 +228,9 @@ class _Teller:
         link: str,
         objects: tuple[str, ...],
     ) -> Row:
-        if len(subjects) > 1 and verb.startswith("was "):
-            verb = verb.replace("was ", "were ", 1)
         return Row(
             subjects,
-            verb,
+            _verb(verb, subjects),
             self._summary.label(program),
             link,
             objects,

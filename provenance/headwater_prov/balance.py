@@ -73,8 +73,9 @@ class Ledger:
     def balance(self, captured: int | None = None) -> Balance:
         """The account so far.
 
-        :param captured: how many records the kernel counted, if that is known; otherwise the
-            highest number that came.
+        Args:
+            captured: how many records the kernel counted, if that is known; otherwise the highest
+                number that came.
         """
         holes = list(self._holes)
         if captured is not None and captured > self._last:
@@ -109,9 +110,10 @@ def balance(
 ) -> Balance:
     """The account of one origin.
 
-    :param delivered: ``Hw-Seq`` of the batches.
-    :param declared: the numbers of the gaps.
-    :param captured: see :meth:`Ledger.balance`.
+    Args:
+        delivered: ``Hw-Seq`` of the batches.
+        declared: the numbers of the gaps.
+        captured: see :meth:`Ledger.balance`.
     """
     ledger = Ledger()
     for numbers in delivered:

@@ -43,10 +43,11 @@ def _no_attributes() -> Attributes:
 class DocumentError(ValueError):
     """A document is broken: says where and what, and what should be there instead.
 
-    :ivar source: the file, or what the caller named the document.
-    :ivar problem: what is wrong, and the remedy.
-    :ivar section: the section of the document, e.g. ``used``; empty for the document itself.
-    :ivar key: the name of the record within the section; empty for the section itself.
+    Attributes:
+        source: the file, or what the caller named the document.
+        problem: what is wrong, and the remedy.
+        section: the section of the document, e.g. ``used``; empty for the document itself.
+        key: the name of the record within the section; empty for the section itself.
     """
 
     def __init__(self, source: str, problem: str, *, section: str = "", key: str = "") -> None:
@@ -143,10 +144,13 @@ def merge(documents: Iterable[Document], *, source: str = "documents") -> Docume
     that is first in time and within it by number, so the order of the batches of different nodes
     does not matter.
 
-    :param documents: in the order of the stream.
-    :param source: what to call them in an error.
-    :raises DocumentError: if two documents contradict each other: one key for two relations, one
-        vertex of two PROV kinds, one prefix for two namespaces.
+    Args:
+        documents: in the order of the stream.
+        source: what to call them in an error.
+
+    Raises:
+        DocumentError: if two documents contradict each other: one key for two relations, one vertex
+            of two PROV kinds, one prefix for two namespaces.
     """
     vertices: dict[str, Vertex] = {}
     edges: list[Edge] = []

@@ -32,8 +32,9 @@ def escape(raw: bytes) -> tuple[str, bool]:
 def unescape(text: str, escaped: bool) -> bytes:
     """The bytes of a name; the inverse of :func:`escape`.
 
-    :raises ValueError: if the text says it is escaped and has a ``%`` without two upper-case
-        hexadecimal digits.
+    Raises:
+        ValueError: if the text says it is escaped and has a ``%`` without two upper-case
+            hexadecimal digits.
     """
     raw = text.encode()
     return _ESCAPE.sub(_unescape_byte, raw) if escaped else raw

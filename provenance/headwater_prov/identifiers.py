@@ -32,11 +32,14 @@ class ObjectIds:
 
     Hashes the fields that stay the same once; an agent makes an id per captured object.
 
-    :param key: the tenant's key, 32 bytes.
-    :param machine_id: ``/etc/machine-id``, 16 bytes.
-    :param boot_id: the kernel's random boot id, 16 bytes.
-    :param load_id: random, 8 bytes, new at every load: the kernel's serials start again then.
-    :raises ValueError: if a field has another length.
+    Args:
+        key: the tenant's key, 32 bytes.
+        machine_id: ``/etc/machine-id``, 16 bytes.
+        boot_id: the kernel's random boot id, 16 bytes.
+        load_id: random, 8 bytes, new at every load: the kernel's serials start again then.
+
+    Raises:
+        ValueError: if a field has another length.
     """
 
     def __init__(self, key: bytes, machine_id: bytes, boot_id: bytes, load_id: bytes) -> None:
@@ -49,7 +52,8 @@ class ObjectIds:
     def __call__(self, serial: int) -> str:
         """The id of the object with this serial (1 .. 2**64 - 1): 22 characters.
 
-        :raises ValueError: if the serial is 0 (no object) or does not fit 64 bits.
+        Raises:
+            ValueError: if the serial is 0 (no object) or does not fit 64 bits.
         """
         if not 0 < serial <= _SERIAL_MAX:
             raise ValueError(f"object serial {serial}: must be 1 .. 2**64 - 1; 0 means no object")
@@ -66,8 +70,11 @@ def object_id(key: bytes, machine_id: bytes, boot_id: bytes, load_id: bytes, ser
 def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
     """The id of a path vertex: the same path on the same machine is the same vertex.
 
-    :param path: the path as the kernel has it, before any escaping.
-    :raises ValueError: if the key or the machine id has the wrong length.
+    Args:
+        path: the path as the kernel has it, before any escaping.
+
+    Raises:
+        ValueError: if the key or the machine id has the wrong length.
     """
     _check_length("machine id", machine_id, MACHINE_ID_BYTES)
     digest = _hash(key, b"hw-path")
@@ -78,9 +85,12 @@ def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
 def argv_id(key: bytes, memory: str, index: int) -> str:
     """The id of the vertex of one argument of one program.
 
-    :param memory: vertex id ``<object>.<version>`` of the process memory that received it.
-    :param index: which argument, from 0.
-    :raises ValueError: if the key has the wrong length or the index does not fit 32 bits.
+    Args:
+        memory: vertex id ``<object>.<version>`` of the process memory that received it.
+        index: which argument, from 0.
+
+    Raises:
+        ValueError: if the key has the wrong length or the index does not fit 32 bits.
     """
     if not 0 <= index < 2**32:
         raise ValueError(f"argument index {index}: must be 0 .. 2**32 - 1")
@@ -92,7 +102,8 @@ def argv_id(key: bytes, memory: str, index: int) -> str:
 def node_token(machine_id: bytes) -> str:
     """The node's name in subjects and relation keys: 16 characters of ``a-z2-7``.
 
-    :raises ValueError: if the machine id is not 16 bytes long.
+    Raises:
+        ValueError: if the machine id is not 16 bytes long.
     """
     _check_length("machine id", machine_id, MACHINE_ID_BYTES)
     digest = blake2b(machine_id).digest()[:_NODE_TOKEN_BYTES]
@@ -102,7 +113,8 @@ def node_token(machine_id: bytes) -> str:
 def origin_token(node: str, load_id: bytes) -> str:
     """The name of one load on one node: sequence numbers count from 1 within it.
 
-    :raises ValueError: if the load id is not 8 bytes long.
+    Raises:
+        ValueError: if the load id is not 8 bytes long.
     """
     _check_length("load id", load_id, LOAD_ID_BYTES)
     return f"{node}-{load_id.hex()}"
@@ -116,7 +128,8 @@ def vertex_name(object_: str, version: int) -> str:
 def parse_vertex_name(name: str) -> tuple[str, int]:
     """Object id and version of a PROV name made by :func:`vertex_name`.
 
-    :raises ValueError: if the name is not ``hw:<object>.<version>``.
+    Raises:
+        ValueError: if the name is not ``hw:<object>.<version>``.
     """
     prefix, _, local = name.partition(":")
     object_, _, version = local.rpartition(".")
@@ -128,9 +141,10 @@ def parse_vertex_name(name: str) -> tuple[str, int]:
 def relation_key(origin: str, sequence: int, index: int) -> str:
     """The PROV name of a relation.
 
-    :param origin: see :func:`origin_token`.
-    :param sequence: number of the captured record, from 1.
-    :param index: which of the relations that the record stands for, from 0.
+    Args:
+        origin: see :func:`origin_token`.
+        sequence: number of the captured record, from 1.
+        index: which of the relations that the record stands for, from 0.
     """
     return f"hw:{origin}.{sequence}.{index}"
 
@@ -138,7 +152,8 @@ def relation_key(origin: str, sequence: int, index: int) -> str:
 def parse_relation_key(key: str) -> tuple[str, int, int]:
     """Origin, sequence and index of a relation's PROV name.
 
-    :raises ValueError: if the key is not ``hw:<origin>.<sequence>.<index>``.
+    Raises:
+        ValueError: if the key is not ``hw:<origin>.<sequence>.<index>``.
     """
     parts = key.removeprefix("hw:").split(".")
     if (

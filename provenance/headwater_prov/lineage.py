@@ -41,8 +41,9 @@ class PathProblem(StrEnum):
 class PathError(LookupError):
     """A path names no file of the document, or several.
 
-    :ivar path: what was asked for.
-    :ivar candidates: paths that could have been meant, at most ten.
+    Attributes:
+        path: what was asked for.
+        candidates: paths that could have been meant, at most ten.
     """
 
     def __init__(self, path: str, problem: PathProblem, candidates: Iterable[bytes]) -> None:
@@ -69,9 +70,10 @@ class _Walk:
 class Lineage:
     """Answers questions about one document.
 
-    :param document: all that is known, as :func:`headwater_prov.document.merge` makes it.
-    :param everything: follow all relations and files, also those that
-        :mod:`headwater_prov.relevance` leaves out.
+    Args:
+        document: all that is known, as :func:`headwater_prov.document.merge` makes it.
+        everything: follow all relations and files, also those that :mod:`headwater_prov.relevance`
+            leaves out.
     """
 
     def __init__(self, document: Document, *, everything: bool = False) -> None:
@@ -87,17 +89,23 @@ class Lineage:
     def origins(self, path: str) -> Answer:
         """Where the file came from.
 
-        :param path: the whole path of a file, or the end of one from a component on. If several
-            files had it one after the other, the one that had it last is meant.
-        :raises PathError: if no file has the path, or several paths end in it.
+        Args:
+            path: the whole path of a file, or the end of one from a component on. If several files
+                had it one after the other, the one that had it last is meant.
+
+        Raises:
+            PathError: if no file has the path, or several paths end in it.
         """
         return self._answer(path, Direction.ORIGINS)
 
     def uses(self, path: str) -> Answer:
         """What the file was used for.
 
-        :param path: see :meth:`origins`.
-        :raises PathError: see :meth:`origins`.
+        Args:
+            path: see :meth:`origins`.
+
+        Raises:
+            PathError: see :meth:`origins`.
         """
         return self._answer(path, Direction.USES)
 

@@ -70,9 +70,10 @@ def draw(
 ) -> Picture:
     """Choose what to show of a document.
 
-    :param versions: one node for each version of each object.
-    :param everything: also what :mod:`headwater_prov.relevance` leaves out.
-    :param target: id of the object that the document is about, to be marked.
+    Args:
+        versions: one node for each version of each object.
+        everything: also what :mod:`headwater_prov.relevance` leaves out.
+        target: id of the object that the document is about, to be marked.
     """
     graph = Graph(document.edges)
     catalogue = Catalogue(document, graph)

@@ -69,9 +69,12 @@ class _RecordError(Exception):
 def parse_document(data: bytes | str, source: str = "document") -> Document:
     """Read one PROV-JSON document.
 
-    :param data: the text, UTF-8 if bytes, not compressed.
-    :param source: what to call the document in errors, e.g. a file name.
-    :raises DocumentError: if it is no JSON, no PROV-JSON, or not of the record format.
+    Args:
+        data: the text, UTF-8 if bytes, not compressed.
+        source: what to call the document in errors, e.g. a file name.
+
+    Raises:
+        DocumentError: if it is no JSON, no PROV-JSON, or not of the record format.
     """
     return _Reader(source).document(_load(data, source))
 
@@ -79,9 +82,12 @@ def parse_document(data: bytes | str, source: str = "document") -> Document:
 def parse_documents(data: bytes, source: str = "document") -> Iterator[Document]:
     """Read a file that holds one PROV-JSON document, or one per line.
 
-    :param data: UTF-8 text.
-    :param source: see :func:`parse_document`; line numbers are added where there are several.
-    :raises DocumentError: as :func:`parse_document`, when its document's turn comes.
+    Args:
+        data: UTF-8 text.
+        source: see :func:`parse_document`; line numbers are added where there are several.
+
+    Raises:
+        DocumentError: as :func:`parse_document`, when its document's turn comes.
     """
     lines = data.splitlines()
     several = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]

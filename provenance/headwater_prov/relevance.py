@@ -48,8 +48,9 @@ _NO_CONTENT_TYPES = frozenset(
 class Relevance:
     """Decides edge by edge.
 
-    :param everything: keep all edges.
-    :param asked: objects that the question is about; they are always worth showing.
+    Args:
+        everything: keep all edges.
+        asked: objects that the question is about; they are always worth showing.
     """
 
     def __init__(

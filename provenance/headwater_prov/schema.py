@@ -300,7 +300,8 @@ def text(schema: Schema) -> str:
 def main(directory: str) -> None:
     """Write the files.
 
-    :param directory: where to; it has to exist.
+    Args:
+        directory: where to; it has to exist.
     """
     for record_class, schema in schemas().items():
         path = Path(directory, FILE_NAMES[record_class])

@@ -63,7 +63,8 @@ class SequenceRange:
     def parse(cls, text: str) -> SequenceRange:
         """Read the value of an ``Hw-Seq`` header.
 
-        :raises ValueError: if the text is not ``first-last``.
+        Raises:
+            ValueError: if the text is not ``first-last``.
         """
         match = _RANGE.fullmatch(text)
         if match is None:
@@ -74,8 +75,11 @@ class SequenceRange:
 def subject(node: str, record_class: RecordClass) -> str:
     """The subject, inside the tenant's account, of a node's documents of one class.
 
-    :param node: the node token, see :func:`headwater_prov.identifiers.node_token`.
-    :raises ValueError: if the token could not be one token of a subject.
+    Args:
+        node: the node token, see :func:`headwater_prov.identifiers.node_token`.
+
+    Raises:
+        ValueError: if the token could not be one token of a subject.
     """
     if _TOKEN.fullmatch(node) is None:
         raise ValueError(f'node token "{node}": only letters, digits, "-" and "_" fit a subject')
@@ -85,7 +89,8 @@ def subject(node: str, record_class: RecordClass) -> str:
 def parse_subject(text: str) -> tuple[str, RecordClass]:
     """Node token and class of a subject.
 
-    :raises ValueError: if the subject is not ``prov.v1.<node>.<class>``.
+    Raises:
+        ValueError: if the subject is not ``prov.v1.<node>.<class>``.
     """
     tokens = text.split(".")
     if len(tokens) != 4 or ".".join(tokens[:2]) != SUBJECT_ROOT or not _TOKEN.fullmatch(tokens[2]):
@@ -100,7 +105,8 @@ def parse_subject(text: str) -> tuple[str, RecordClass]:
 def message_id(node: str, load: bytes, batch: int) -> str:
     """The value of ``Nats-Msg-Id``: the same batch sent again is stored once.
 
-    :param load: the 8 random bytes of this attach of the programs.
-    :param batch: the batch's number within the load, from 1.
+    Args:
+        load: the 8 random bytes of this attach of the programs.
+        batch: the batch's number within the load, from 1.
     """
     return f"{node}-{load.hex()}-{batch}"

@@ -15,13 +15,14 @@ from collections.abc import Iterable
 
 from headwater_prov.catalogue import Catalogue
 from headwater_prov.display import printable_path
-from headwater_prov.vocabulary import VERSION_STEPS, Relation, VertexType
+from headwater_prov.vocabulary import VERSION_STEPS, Relation
 
 
 class Summary:
     """Nodes are the numbers of objects; a program's is that of its memory.
 
-    :param edges: numbers of the edges to fold.
+    Args:
+        edges: numbers of the edges to fold.
     """
 
     def __init__(self, catalogue: Catalogue, edges: Iterable[int]) -> None:
@@ -44,11 +45,6 @@ class Summary:
     def nodes(self) -> list[int]:
         """All nodes, in the order of the edges."""
         return list(dict.fromkeys(node for flow in self.flows for node in flow))
-
-    def node(self, vertex: int) -> int:
-        """The node that a vertex is folded into."""
-        program = self._catalogue.program(vertex)
-        return self._catalogue.graph.objects[vertex] if program is None else program
 
     def things_read(self, program: int) -> list[int]:
         """What is not a program and flowed into this one."""
@@ -127,8 +123,3 @@ class Summary:
             if ends[0] != ends[1]:
                 folded[ends].update(counts)
         self.flows = folded
-
-
-def is_thing_of_interest(type_: VertexType | None) -> bool:
-    """Whether a node of this type is content, not a description of other nodes."""
-    return type_ not in (VertexType.PATH, VertexType.ARGV, VertexType.ENVP, VertexType.MACHINE)

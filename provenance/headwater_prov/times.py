@@ -29,8 +29,11 @@ _TIME = re.compile(
 def format_time(time_ns: int) -> str:
     """ISO 8601 text with nine decimals, e.g. ``2026-11-21T06:00:00.123456789Z``.
 
-    :param time_ns: nanoseconds since 1970-01-01T00:00:00Z.
-    :raises ValueError: if the year is not 1 .. 9999.
+    Args:
+        time_ns: nanoseconds since 1970-01-01T00:00:00Z.
+
+    Raises:
+        ValueError: if the year is not 1 .. 9999.
     """
     if not _FIRST_NS <= time_ns <= _LAST_NS:
         raise ValueError(f"time {time_ns} ns lies outside the years 1 .. 9999")
@@ -43,7 +46,8 @@ def parse_time(text: str) -> int:
 
     A text without zone counts as UTC; decimals beyond the ninth are cut off.
 
-    :raises ValueError: if the text is not such a time.
+    Raises:
+        ValueError: if the text is not such a time.
     """
     match = _TIME.fullmatch(text)
     if match is None:

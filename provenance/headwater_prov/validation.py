@@ -79,8 +79,9 @@ class _Object:
 class Validator:
     """Checks a stream document by document.
 
-    :param from_start: whether the stream is whole. If older documents are gone, as with a limit on
-        age, an object may begin at any version and an origin at any number.
+    Args:
+        from_start: whether the stream is whole. If older documents are gone, as with a limit on
+            age, an object may begin at any version and an origin at any number.
     """
 
     def __init__(self, *, from_start: bool = True) -> None:
@@ -101,10 +102,11 @@ class Validator:
     ) -> None:
         """Check the next document.
 
-        :param origin: node and load that the document came from, see
-            :func:`headwater_prov.identifiers.origin_token`.
-        :param numbers: its ``Hw-Seq``, if there is one.
-        :param epoch: its ``Hw-Epoch``, if there is one.
+        Args:
+            origin: node and load that the document came from, see
+                :func:`headwater_prov.identifiers.origin_token`.
+            numbers: its ``Hw-Seq``, if there is one.
+            epoch: its ``Hw-Epoch``, if there is one.
         """
         self._check_numbers(document, origin, numbers)
         for vertex in sorted(document.vertices.values(), key=lambda v: v.version):
@@ -255,7 +257,8 @@ def validate(documents: Iterable[Document], *, from_start: bool = True) -> list[
 
     The rules of order leave no room for a cycle; here one is searched all the same.
 
-    :param from_start: see :class:`Validator`.
+    Args:
+        from_start: see :class:`Validator`.
     """
     documents = list(documents)
     validator = Validator(from_start=from_start)

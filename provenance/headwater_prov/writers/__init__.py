@@ -67,10 +67,13 @@ def write(
 ) -> None:
     """Write a document in a format.
 
-    :param format_name: a key of :data:`WRITERS`.
-    :param rendering: how to show it; None for the defaults.
-    :raises WriterError: if there is no such format, or what it needs is missing.
-    :raises OSError: from the stream.
+    Args:
+        format_name: a key of :data:`WRITERS`.
+        rendering: how to show it; None for the defaults.
+
+    Raises:
+        WriterError: if there is no such format, or what it needs is missing.
+        OSError: from the stream.
     """
     writer = WRITERS.get(format_name)
     if writer is None:

@@ -30,7 +30,8 @@ _QUICK_ABOVE_NODES = 150
 def write(document: Document, stream: BinaryIO, rendering: Rendering) -> None:
     """Write the graph.
 
-    :raises OSError: from the stream.
+    Raises:
+        OSError: from the stream.
     """
     target = rendering.answer.target if rendering.answer else ""
     picture = draw(

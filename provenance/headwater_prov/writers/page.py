@@ -44,8 +44,9 @@ code { font-size: .85rem; }
 def write(document: Document, stream: BinaryIO, rendering: Rendering) -> None:
     """Write the page.
 
-    :raises WriterError: if the picture cannot be made, see the writer ``svg``.
-    :raises OSError: from the stream.
+    Raises:
+        WriterError: if the picture cannot be made, see the writer ``svg``.
+        OSError: from the stream.
     """
     stream.writelines(part.encode() + b"\n" for part in _parts(document, rendering))
 

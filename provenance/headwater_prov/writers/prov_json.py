@@ -27,7 +27,8 @@ _Record = tuple[str, dict[str, Any]]
 def write(document: Document, stream: BinaryIO) -> None:
     """Write the document.
 
-    :raises OSError: from the stream.
+    Raises:
+        OSError: from the stream.
     """
     stream.write(b'{"prefix":' + orjson.dumps(dict(document.prefixes)))
     for section, records in _sections(document):

@@ -36,7 +36,8 @@ _QUALIFIED_NAME = re.compile(
 def write(document: Document, stream: BinaryIO) -> None:
     """Write the document.
 
-    :raises OSError: from the stream.
+    Raises:
+        OSError: from the stream.
     """
     stream.writelines(line.encode() + b"\n" for line in _lines(document))
 

@@ -42,8 +42,9 @@ _ROOT = re.compile(r"<svg\b[^>]*>")
 def write(document: Document, stream: BinaryIO, rendering: Rendering) -> None:
     """Write the picture.
 
-    :raises WriterError: if Graphviz is not installed or cannot lay the graph out in time.
-    :raises OSError: from the stream.
+    Raises:
+        WriterError: if Graphviz is not installed or cannot lay the graph out in time.
+        OSError: from the stream.
     """
     stream.write(b'<?xml version="1.0" encoding="UTF-8"?>\n')
     stream.write(picture(document, rendering).encode() + b"\n")
@@ -52,7 +53,8 @@ def write(document: Document, stream: BinaryIO, rendering: Rendering) -> None:
 def picture(document: Document, rendering: Rendering) -> str:
     """The ``svg`` element, to stand alone or inside a page.
 
-    :raises WriterError: see :func:`write`.
+    Raises:
+        WriterError: see :func:`write`.
     """
     source = io.BytesIO()
     dot.write(document, source, rendering)
