@@ -6,7 +6,8 @@ queue per tenant, all of them bounded together in bytes. A batch leaves it ackno
 the bound is reached or the stream stays full, as part of a gap record that says so.
 `service.Agent` offers batches here; next comes `publish.PublishWindow`.
 Promises: G2 (every number ends as delivered or declared), G3 (a batch is offered again under the
-same message id until its fate is known), G6 (a full stream holds up its own tenant only).
+same message id until its fate is known), G5 and G6 (a full stream, or one that never answers, costs
+its own tenant only).
 """
 
 import asyncio
@@ -17,7 +18,6 @@ from enum import Enum
 
 from headwater_agent.batch import Batch
 from headwater_agent.settings import DeliverySettings
-
 
 _REFUSALS_FINAL = 3
 """A stopping agent takes so many refusals in a row for an answer; a server that has just come back
@@ -97,6 +97,7 @@ class _Queue:
     retry_at: float = 0.0
     backoff_s: float = 0.0
     refusals: int = 0
+    offering: asyncio.Task[None] | None = None
     counts: TenantDelivery = field(default_factory=TenantDelivery)
 
 
@@ -134,15 +135,12 @@ class DeliveryQueue:
         self._final = False
 
     def offer(self, batches: Iterable[Batch]) -> None:
-        """Take batches over; beyond the bound, take over only the duty to declare them."""
+        """Take batches over; beyond the bound, old ones become the duty to declare them."""
         for batch in batches:
             queue = self._queue(batch.tenant)
-            full = self._bytes + len(batch.payload) > self._settings.queue_bytes
-            if full and batch.klass == "graph":
-                self._give_up(queue, batch)
-                continue
             queue.waiting.append(batch)
             self._hold(queue, len(batch.payload))
+        self._trim()
         self._changed.set()
 
     def inherit(self, batches: Iterable[Batch]) -> None:
@@ -166,14 +164,22 @@ class DeliveryQueue:
         )
 
     async def run(self) -> None:
-        """Offer what is owed, for ever; cancel it to stop."""
-        while True:
-            self._changed.clear()
-            offered = False
-            for queue in list(self._queues.values()):
-                offered = await self._offer_next(queue) or offered
-            if not offered:
-                await self._wait()
+        """Offer what is owed, for ever; cancel it to stop.
+
+        Each tenant is offered by a task of its own: one that waits for room in the window, because
+        its messages are not answered, holds up nobody else.
+        """
+        try:
+            while True:
+                self._changed.clear()
+                now = self._clock()
+                for queue in self._queues.values():
+                    self._begin_offering(queue, now)
+                await self._wait(now)
+        finally:
+            for queue in self._queues.values():
+                if queue.offering is not None:
+                    queue.offering.cancel()
 
     async def drain(self) -> list[Batch]:
         """Deliver what is owed, then declare what cannot be, within the settings' two time limits.
@@ -200,6 +206,20 @@ class DeliveryQueue:
     def _hold(self, queue: _Queue, size: int) -> None:
         self._bytes += size
         queue.counts.owed_bytes += size
+
+    def _begin_offering(self, queue: _Queue, now: float) -> None:
+        if queue.offering is not None:
+            if not queue.offering.done():
+                return  # it looks at the queue again before it ends
+            queue.offering.result()  # an error in there is a defect, and must not pass in silence
+        queue.offering = None
+        if (queue.waiting or queue.returned) and now >= queue.retry_at:
+            name = f"delivery-{queue.tenant}"
+            queue.offering = asyncio.create_task(self._offer_all(queue), name=name)
+
+    async def _offer_all(self, queue: _Queue) -> None:
+        while await self._offer_next(queue):
+            pass
 
     async def _offer_next(self, queue: _Queue) -> bool:
         """Offer the tenant's next batch, if its turn has come; tell whether it had."""
@@ -271,6 +291,28 @@ class DeliveryQueue:
             return
         queue.waiting.append(GivenUp(batch.first, batch.last))
 
+    def _give_up_oldest(self, queue: _Queue) -> bool:
+        """Give up the tenant's oldest batch of certain fate, in its place; tell if there is one."""
+        waiting = queue.waiting
+        for index, item in enumerate(waiting):
+            if not isinstance(item, Batch) or not self._may_be_given_up(queue, item):
+                continue
+            queue.counts.given_up += _records(item)
+            self._hold(queue, -len(item.payload))
+            given_up = GivenUp(item.first, item.last)
+            before = waiting[index - 1] if index else None
+            if isinstance(before, GivenUp) and before.last + 1 == given_up.first:
+                waiting[index - 1] = GivenUp(before.first, given_up.last)
+                del waiting[index]
+            else:
+                waiting[index] = given_up
+            return True
+        return False
+
+    def _may_be_given_up(self, queue: _Queue, batch: Batch) -> bool:
+        """Whether it is certainly not stored, and more than the gap that would replace it."""
+        return batch.klass == "graph" and _message_id(batch) not in queue.attempted
+
     def _give_up_unsent(self, queue: _Queue) -> None:
         """Give up every graph batch whose fate is certain: never offered, or refused."""
         waiting = [*queue.returned, *queue.waiting]
@@ -279,8 +321,7 @@ class DeliveryQueue:
         queue.waiting.clear()
         queue.retry_at = 0.0
         for item in waiting:
-            certain = isinstance(item, Batch) and _message_id(item) not in queue.attempted
-            if isinstance(item, Batch) and item.klass == "graph" and certain:
+            if isinstance(item, Batch) and self._may_be_given_up(queue, item):
                 self._hold(queue, -len(item.payload))
                 self._give_up(queue, item)
             else:
@@ -288,11 +329,20 @@ class DeliveryQueue:
 
     # -- all tenants -----------------------------------------------------------------------------
 
-    async def _wait(self) -> None:
-        """Sleep until an answer or an offer comes, or the next retry is due."""
-        now = self._clock()
+    def _trim(self) -> None:
+        """Keep the bound: give up the oldest batches of whoever owes most.
+
+        So a tenant whose stream is full, or that floods, pays for it itself.
+        """
+        while self._bytes > self._settings.queue_bytes:
+            by_size = sorted(self._queues.values(), key=lambda q: -q.counts.owed_bytes)
+            if not any(self._give_up_oldest(queue) for queue in by_size):
+                return  # what is left is in flight, may be stored, or is a gap's few bytes
+
+    async def _wait(self, now: float) -> None:
+        """Sleep until an answer or an offer comes, or the next retry after `now` is due."""
         due = [queue.retry_at for queue in self._queues.values() if queue.retry_at > now]
-        pause = max(min(due) - now, 0.005) if due else None
+        pause = max(min(due) - self._clock(), 0.005) if due else None
         try:
             await asyncio.wait_for(self._changed.wait(), pause)
         except TimeoutError:

@@ -99,6 +99,7 @@ class PublishWindow:
         self._answer_timeout_s = answer_timeout_s
         self._link: Link | None = None
         self._retired: set[asyncio.Task[None]] = set()
+        self._pending_by_tenant: dict[str, int] = {}
         self._links = 0
         self._room = asyncio.Event()
         self._usable = asyncio.Event()
@@ -130,14 +131,13 @@ class PublishWindow:
                 counts as stored.
         """
         size = len(batch.payload) + _HEADER_BYTES
-        link = await self._reserve(size)
+        link = await self._reserve(batch.tenant, size)
         await link.send(
             f"t.{batch.tenant}.{subject(self._node, RecordClass(batch.klass))}",
             batch.payload,
             batch.headers,
             Sent(
-                size,
-                lambda fate, words: self._count(fate, words, answered),
+                lambda fate, words: self._count(batch.tenant, size, fate, words, answered),
                 time.monotonic() + self._answer_timeout_s,
             ),
         )
@@ -167,30 +167,37 @@ class PublishWindow:
 
     # -- the window ------------------------------------------------------------------------------
 
-    async def _reserve(self, size: int) -> Link:
+    async def _reserve(self, tenant: str, size: int) -> Link:
         """Wait for room and a link, take the room."""
-        statistics = self.statistics
+        statistics, pending = self.statistics, self._pending_by_tenant
         while True:
             if self._link is None or self._link.ended.is_set():
                 self._usable.clear()
                 await self._usable.wait()
                 continue
-            # One message is always let through, however large: the server says what is too large.
-            if statistics.pending_bytes and statistics.pending_bytes + size > self._max_bytes:
+            # A tenant that is never answered must leave room: each may take one part of as many as
+            # there are tenants in flight, and one more. One message is always let through, however
+            # large: the server says what is too large.
+            own = pending.get(tenant, 0)
+            share = self._max_bytes // (len(pending) + 1)
+            is_full = statistics.pending_bytes + size > self._max_bytes
+            if (own and own + size > share) or (statistics.pending_bytes and is_full):
                 self._room.clear()
                 await self._room.wait()
                 continue
             statistics.pending_messages += 1
             statistics.pending_bytes += size
+            pending[tenant] = own + size
             return self._link
 
-    def _settled(self, size: int) -> None:
-        self.statistics.pending_messages -= 1
-        self.statistics.pending_bytes -= size
-        self._room.set()
-
-    def _count(self, fate: Fate, words: str, answered: Answered) -> None:
+    def _count(self, tenant: str, size: int, fate: Fate, words: str, answered: Answered) -> None:
         statistics = self.statistics
+        statistics.pending_messages -= 1
+        statistics.pending_bytes -= size
+        self._pending_by_tenant[tenant] -= size
+        if not self._pending_by_tenant[tenant]:
+            del self._pending_by_tenant[tenant]
+        self._room.set()
         if fate is Fate.STORED:
             statistics.stored += 1
             statistics.duplicates += words == "duplicate"
@@ -220,7 +227,6 @@ class PublishWindow:
                     self._options,
                     name=f"headwater agent {self._node}",
                     number=self._links,
-                    settled=self._settled,
                 )
             except Exception as error:
                 # Whatever fetching a token or connecting can raise is tried again for ever: the

@@ -64,9 +64,6 @@ class ConnectionOptions:
 class Sent:
     """A message that the server has not answered yet."""
 
-    size: int
-    """Bytes that it holds in the window."""
-
     answered: Answered
     """Called once, with what became of it."""
 
@@ -81,15 +78,11 @@ class Link:
         client: connected.
         inbox: answers come to `<inbox>.<number>`.
         token: what the connection lives on.
-        settled: called with the size of each message whose fate is known.
     """
 
-    def __init__(
-        self, client: Client, inbox: str, token: UserToken, settled: Callable[[int], None]
-    ) -> None:
+    def __init__(self, client: Client, inbox: str, token: UserToken) -> None:
         self._client = client
         self._inbox = inbox
-        self._settled = settled
         self._number = 0
         self._in_flight: dict[int, Sent] = {}
         self.expires = time.monotonic() + token.lifetime_s
@@ -99,23 +92,20 @@ class Link:
         self._quiet = asyncio.Event()
 
     @classmethod
-    async def open(
-        cls, options: ConnectionOptions, *, name: str, number: int, settled: Callable[[int], None]
-    ) -> "Link":
+    async def open(cls, options: ConnectionOptions, *, name: str, number: int) -> "Link":
         """Connect and listen for answers.
 
         Args:
             options: where and as whom.
             name: shown in the server's monitoring.
             number: of the link, so that no answer is taken for another link's.
-            settled: as in the class.
 
         Raises:
             nats.errors.Error, OSError, TimeoutError: it cannot be done now.
         """
         token = await options.fetch_token()
         client = Client()
-        link = cls(client, f"{options.inbox_prefix}.{number}", token, settled)
+        link = cls(client, f"{options.inbox_prefix}.{number}", token)
 
         async def closed() -> None:
             link.end("the connection ended")
@@ -216,7 +206,6 @@ class Link:
             return  # answered too late: it has been called unknown, and will be offered again
         if not self._in_flight:
             self._quiet.set()
-        self._settled(sent.size)
         sent.answered(fate, words)
 
 

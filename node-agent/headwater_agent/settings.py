@@ -51,7 +51,8 @@ class DeliverySettings:
     queue_bytes: int = 24 * 1024 * 1024
     """Compressed batches held in memory for all tenants while NATS is away: about half a million
     records. With the window and the interpreter this keeps the agent within its 120 MB. Beyond it
-    batches are given up, oldest kept, and declared with reason "stream"."""
+    the oldest batches of the tenant that owes most are given up, and declared with reason
+    "stream"."""
 
     retry_interval_s: float = 0.25
     """Pause before a refused or unanswered batch is offered again; doubles up to the next field."""

@@ -81,7 +81,7 @@ class EmbeddedNats:
         self._lock: StateLock | None = None
         self._server: ServerProcess | None = None
         self._access: NatsAccess | None = None
-        self._ensured: dict[str, Quotas] = {}
+        self._imported: set[str] = set()
 
     def __enter__(self) -> Self:
         self.start()
@@ -134,7 +134,7 @@ class EmbeddedNats:
         if self._lock is not None:
             self._lock.release()
             self._lock = None
-        self._ensured.clear()
+        self._imported.clear()
 
     def _prepare_directory(self) -> Path:
         directory = self.state / NATS
@@ -231,6 +231,8 @@ class EmbeddedNats:
     async def ensure_tenant(self, name: str, quotas: Quotas | None = None) -> None:
         """Give a tenant its account and stream, or change them to new quotas, without a pause.
 
+        Whatever of it is there already stays; a stream that the tenant deleted is made again.
+
         Args:
             name: of the tenant.
             quotas: None keeps those it has, or takes the defaults.
@@ -244,8 +246,6 @@ class EmbeddedNats:
             check_tenant_name(name)
             known = {tenant.name: tenant.quotas for tenant in keys.tenants()}
             wanted = quotas or known.get(name) or Quotas()
-            if self._ensured.get(name) == wanted:
-                return
             check_reservations({**known, name: wanted}.items(), self._storage_bytes)
             tenant = keys.ensure_tenant(name, wanted)
             system = system_user(keys, lifetime_s=_MANAGER_LIFETIME_S)
@@ -256,7 +256,7 @@ class EmbeddedNats:
                     token=keys.tenant_account_token(tenant),
                     what=f"tenant {name}",
                 )
-                if name not in known or name not in self._ensured:
+                if name not in self._imported:
                     await push_account(
                         connection,
                         account=keys.capture_account.public,
@@ -273,7 +273,7 @@ class EmbeddedNats:
                 f"tenant {name}: the embedded NATS does not answer: {error!r}",
                 f"see {self.state / NATS / 'server.log'}",
             ) from error
-        self._ensured[name] = wanted
+        self._imported.add(name)
 
     def tenant_credentials(self, tenant: str, expires_s: float = 3600.0) -> Credentials:
         """Mint an auditor of `tenant`; see `NatsAccess.tenant_credentials`."""

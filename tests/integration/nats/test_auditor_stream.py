@@ -205,6 +205,22 @@ async def test_fetch_all_gives_up_on_a_server_that_stays_away(tmp_path: Path) ->
                 [each async for each in stream.fetch_all()]
 
 
+async def test_the_documented_program_runs(server: EmbeddedNats, tmp_path: Path) -> None:
+    await fill(server, 1, 3)
+    page = (Path(__file__).parents[3] / "docs" / "nats.md").read_text()
+    program = page.split("```python\n")[1].split("```")[0]
+    program = program.replace("/var/lib/headwater", str(server.state))
+    done = await asyncio.to_thread(
+        subprocess.run,
+        [sys.executable, "-c", program],
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=True,
+    )
+    assert f"{NODE} 15-21 0" in done.stdout and f"delivered={3 * RECORDS}" in done.stdout
+
+
 async def test_example_auditor_runs(server: EmbeddedNats, tmp_path: Path) -> None:
     await fill(server, 1, 3)
     credentials = tmp_path / "acme.creds"

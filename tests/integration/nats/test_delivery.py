@@ -196,6 +196,33 @@ async def test_no_stream_and_no_account_are_refusals(server: EmbeddedNats) -> No
     await window.stop()
 
 
+async def test_g5_a_tenant_that_never_answers_holds_up_no_other(server: EmbeddedNats) -> None:
+    """Its own user swallows what the stream should store, and the window is small."""
+    root = unrestricted_user(server.keys.tenant("zeta"), "root", lifetime_s=60)
+    client = Client()
+    await client.connect(server.url, **root.connection_options())
+    await client.jsm().delete_stream("PROV")
+
+    async def swallow(message: Msg) -> None:
+        pass
+
+    await client.subscribe("prov.v1.>", cb=swallow)
+    await client.flush()
+    window = await connected_window(server, max_bytes=60_000, answer_timeout_s=5.0)
+    async with queue_on(window) as queue:
+        for number in range(1, 54):
+            queue.offer(batch(tenant, number, padding=5000) for tenant in ("zeta", "acme"))
+        await eventually(lambda: queue.statistics()["acme"].delivered == 53 * RECORDS, 2)
+        assert 0 < window.statistics.pending_bytes <= 30_000
+        await client.close()
+        await server.ensure_tenant("zeta")
+        assert await queue.drain() == []
+    await window.stop()
+    for tenant in ("acme", "zeta"):
+        ids = await stored_ids(server, tenant)
+        assert len(ids) == 53 and set(ids.values()) == {1}
+
+
 async def test_a_tenant_that_answers_nonsense_is_not_believed(server: EmbeddedNats) -> None:
     root = unrestricted_user(server.keys.tenant("zeta"), "root", lifetime_s=60)
     client = Client()

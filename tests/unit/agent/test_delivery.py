@@ -105,14 +105,63 @@ async def test_g2_full_stream_is_declared_exactly() -> None:
     assert covered == list(range(1, 131))
 
 
-async def test_g2_queue_beyond_its_bound_declares_the_newest() -> None:
+async def test_g2_queue_beyond_its_bound_declares_the_oldest() -> None:
     server = Server(lambda batch, offer: Fate.STORED)
     small = DeliverySettings(queue_bytes=500, drain_timeout_s=1.0)
     queue, left = await deliver(server, [graph(n) for n in range(1, 14)], small)
     assert left == []
     counts = queue.statistics()["a"]
     assert (counts.delivered, counts.declared) == (50, 80)
-    assert server.ranges("a")[-1] == ("gap", 51, 130)
+    assert server.ranges("a")[0] == ("gap", 1, 80)
+
+
+async def test_g5_a_tenant_that_owes_much_costs_another_nothing() -> None:
+    server = Server(lambda batch, offer: Fate.STORED)
+    small = DeliverySettings(queue_bytes=1000, drain_timeout_s=1.0)
+    flood = [graph(n, tenant="a") for n in range(1, 102)]
+    others = [graph(n, tenant="b") for n in range(1, 4)]
+    queue, left = await deliver(server, [*flood, *others], small)
+    assert left == []
+    assert (queue.statistics()["b"].delivered, queue.statistics()["b"].declared) == (30, 0)
+    counts = queue.statistics()["a"]
+    assert counts.declared > 0 and counts.delivered + counts.declared == 1010
+
+
+async def test_g2_gaps_between_are_kept_in_their_places() -> None:
+    server = Server(lambda batch, offer: Fate.STORED)
+    small = DeliverySettings(queue_bytes=250, drain_timeout_s=1.0)
+    batches = [graph(1), graph(2), gap("a", 21, 30), graph(4), graph(5), graph(6), graph(7)]
+    _, left = await deliver(server, batches, small)
+    assert left == []
+    assert server.ranges("a") == [
+        ("gap", 1, 20),
+        ("gap", 21, 30),
+        ("gap", 31, 50),
+        ("graph", 51, 60),
+        ("graph", 61, 70),
+    ]
+
+
+async def test_g5_a_tenant_that_never_answers_holds_up_no_other() -> None:
+    """`send` waits for room that this tenant's own unanswered messages take."""
+    server = Server(lambda batch, offer: Fate.STORED)
+    stuck = asyncio.Event()
+
+    async def send(batch: Batch, answered: Answered) -> None:
+        if batch.tenant == "a":
+            await stuck.wait()
+        await server.send(batch, answered)
+
+    queue = DeliveryQueue(send=send, declare=gap, settings=FAST, clock=time.monotonic)
+    running = asyncio.create_task(queue.run())
+    queue.offer(graph(n, tenant=t) for n in range(1, 6) for t in ("a", "b"))
+    await asyncio.sleep(0.1)
+    assert queue.statistics()["b"].delivered == 50
+    assert queue.statistics()["a"].delivered == 0
+    stuck.set()
+    assert await queue.drain() == []
+    assert queue.statistics()["a"].delivered == 50
+    running.cancel()
 
 
 async def test_g6_full_stream_of_one_tenant_holds_up_no_other() -> None:

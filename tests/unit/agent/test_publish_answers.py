@@ -76,22 +76,18 @@ class DeafClient:
 
 
 class Heard:
-    """What became of each message, and how many bytes were given back."""
+    """What became of each message."""
 
     def __init__(self) -> None:
         self.fates: list[tuple[Fate, str]] = []
-        self.released = 0
 
-    def release(self, size: int) -> None:
-        self.released += size
-
-    def sent(self, size: int, due: float) -> Sent:
-        return Sent(size, lambda fate, words: self.fates.append((fate, words)), due)
+    def sent(self, due: float) -> Sent:
+        return Sent(lambda fate, words: self.fates.append((fate, words)), due)
 
 
 def link_with(heard: Heard) -> tuple[Link, Any]:
     client: Any = DeafClient()
-    return Link(client, "_INBOX_n.1", UserToken("", 60.0), heard.release), client
+    return Link(client, "_INBOX_n.1", UserToken("", 60.0)), client
 
 
 async def test_g3_every_message_gets_exactly_one_answer() -> None:
@@ -99,14 +95,13 @@ async def test_g3_every_message_gets_exactly_one_answer() -> None:
     link, client = link_with(heard)
     now = time.monotonic()
     for number in range(1, 8):
-        await link.send("s", b"x", {}, heard.sent(10, now + (0 if number <= 2 else 100)))
+        await link.send("s", b"x", {}, heard.sent(now + (0 if number <= 2 else 100)))
     assert client.sent == [f"_INBOX_n.1.{number}" for number in range(1, 8)]
     assert link.expire(now) == 2
     assert heard.fates == [(Fate.UNKNOWN, "no answer in time")] * 2
     link.end("the connection ended")
     link.end("again")
     assert heard.fates[2:] == [(Fate.UNKNOWN, "the connection ended")] * 5
-    assert heard.released == 70
     await asyncio.wait_for(link.wait_answered(), 1)
 
 
@@ -114,7 +109,7 @@ async def test_expiry_names_the_servers_complaint() -> None:
     heard = Heard()
     link, _ = link_with(heard)
     link.last_error = "permissions violation"
-    await link.send("s", b"x", {}, heard.sent(10, 0.0))
+    await link.send("s", b"x", {}, heard.sent(0.0))
     link.expire(1.0)
     assert heard.fates == [
         (Fate.UNKNOWN, "no answer in time; the server said: permissions violation")
