@@ -4,7 +4,7 @@
 # The demo's main job, on real programs only. It knows nothing of Headwater.
 #
 #   orders.csv  -> sort | uniq | grep -> clean.csv       a shell pipeline
-#   clean.csv   -> tar, gzip -> orders.tar.gz -> tar     an archive, made and unpacked
+#   clean.csv   -> tar, gzip -> orders.tar.gz -> gzip, tar  an archive, made and unpacked
 #   prices.csv  -> http.server -> urllib -> fetched.csv  a server and a client on loopback
 #   all of them -> report.py and its children -> report.csv
 #
@@ -18,9 +18,11 @@ cd "$1"
 sort orders.csv | uniq | grep -v '^#' > clean.csv
 
 # An archive, made and unpacked.
-tar -czf orders.tar.gz clean.csv
+tar -cf orders.tar clean.csv
+gzip orders.tar
 mkdir -p unpacked
-tar -xzf orders.tar.gz -C unpacked
+gzip -dc orders.tar.gz > unpacked/orders.tar
+tar -xf unpacked/orders.tar -C unpacked
 
 # An HTTP server and a client on loopback; the server says which port it got.
 python3 "$here/shop.py" shop port.txt &
@@ -40,7 +42,7 @@ with urllib.request.urlopen(sys.argv[1], timeout=60) as answer, open("fetched.cs
     file.write(answer.read())
 CLIENT
 kill "$server"
-wait "$server" || true
+wait "$server" 2> /dev/null || true
 trap - EXIT
 
 # An interpreter with child processes.
