@@ -144,7 +144,8 @@ def main() -> None:
     figures["peak_memory_bytes"] = memory
     print(f"\npeak memory of this process without the recording: {memory / 1e6:.0f} MB")
     print(
-        f"goals: {GOAL_RECORDS_PER_S:,} records/s per core, {GOAL_BYTES_PER_RECORD} bytes stored each"
+        f"goals: {GOAL_RECORDS_PER_S:,} records/s per core, "
+        f"{GOAL_BYTES_PER_RECORD} bytes stored for each"
     )
     if arguments.json:
         arguments.json.write_text(json.dumps(figures, indent=2) + "\n")
