@@ -49,7 +49,7 @@ GAP_TYPE: Final = "hw:gap"
 
 _SECTIONS = ("prefix", *Prov, *PROV_CLASSES)
 _IMPLIED_PREFIXES = frozenset({"prov", "xsd"})
-_VERTEX_NAME = re.compile(r"hw:[A-Za-z0-9_-]+\.(?:0|[1-9][0-9]*)")
+_VERTEX_NAME = re.compile(r"hw:[A-Za-z0-9_-]+\.(?:0|[1-9][0-9]{0,17})")
 _PREFIX = r"[A-Za-z][A-Za-z0-9_-]*"
 _NAME = re.compile(rf"({_PREFIX}):[A-Za-z0-9_-](?:[A-Za-z0-9_.-]*[A-Za-z0-9_-])?")
 _TYPES = {t.qualified_name: t for t in VertexType}

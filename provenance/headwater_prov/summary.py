@@ -108,11 +108,14 @@ class Summary:
         }
         became: dict[int, int] = {}
         for program in self.programs - busy:
+            # A document that makes no sense may lead round in a circle.
+            seen = {program}
             successor = program
             while successor not in busy:
                 follower = self._catalogue.successor(successor)
-                if follower is None or follower == program:
+                if follower is None or follower in seen:
                     break
+                seen.add(follower)
                 successor = follower
             if successor != program and successor in self.programs:
                 became[program] = successor

@@ -35,8 +35,7 @@ def format_time(time_ns: int) -> str:
     Raises:
         ValueError: if the year is not 1 .. 9999.
     """
-    if not _FIRST_NS <= time_ns <= _LAST_NS:
-        raise ValueError(f"time {time_ns} ns lies outside the years 1 .. 9999")
+    _check_calendar(time_ns)
     seconds, fraction = divmod(time_ns, NANOSECONDS)
     return f"{_format_second(seconds)}.{fraction:09d}Z"
 
@@ -56,7 +55,14 @@ def parse_time(text: str) -> int:
         second = _parse_second(match[1] + (match[3] or "Z"))
     except ValueError as error:
         raise ValueError(f'"{text}" is not a time: {error}') from None
-    return second * NANOSECONDS + int((match[2] or "0")[:9].ljust(9, "0"))
+    time_ns = second * NANOSECONDS + int((match[2] or "0")[:9].ljust(9, "0"))
+    _check_calendar(time_ns)
+    return time_ns
+
+
+def _check_calendar(time_ns: int) -> None:
+    if not _FIRST_NS <= time_ns <= _LAST_NS:
+        raise ValueError(f"time {time_ns} ns lies outside the years 1 .. 9999")
 
 
 # Records come in order of time, so nearly every call asks for the second of the call before.

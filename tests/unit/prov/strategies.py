@@ -22,7 +22,7 @@ scalars: st.SearchStrategy[Scalar] = st.one_of(
 )
 values: st.SearchStrategy[Value] = scalars | st.lists(scalars, min_size=2, max_size=3).map(tuple)
 attributes = st.dictionaries(
-    st.sampled_from(["cf:name", "cf:flags", "hw:pod", "prov:label"]),
+    st.sampled_from(["cf:name", "cf:flags", "cf:pathname", "prov:label"]),
     values,
     max_size=3,
 )
@@ -36,13 +36,15 @@ def documents(draw: st.DrawFn) -> Document:
     """Any document that the format can say, whether or not it makes sense."""
     names = draw(st.lists(vertex_names, unique=True, max_size=5))
     types = st.sampled_from(VertexType)
+    # Few names, so that edges meet.
+    ends = st.sampled_from(names) if names else vertex_names
     vertices = {name: Vertex(name, draw(types), draw(attributes)) for name in names}
     edges = [
         Edge(
             relation_key(ORIGIN, sequence, draw(st.integers(0, 3))),
             draw(st.sampled_from(Relation)),
-            draw(vertex_names),
-            draw(vertex_names),
+            draw(ends | vertex_names),
+            draw(ends | vertex_names),
             draw(times),
             draw(attributes),
         )

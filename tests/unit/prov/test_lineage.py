@@ -142,6 +142,20 @@ def test_what_is_no_longer_declared_is_still_followed() -> None:
     assert answer.sentence.startswith("report.csv was written by process, which read report.py")
 
 
+def test_a_circle_of_programs_that_become_each_other_ends() -> None:
+    """No kernel records that; a file that was edited may say it."""
+    recorder = Recorder()
+    tasks = [recorder.process("a", number) for number in range(4)]
+    memories = [process.memory for process in tasks]
+    for before, after in ((0, 1), (1, 2), (2, 1)):
+        task = tasks[before].task
+        recorder.record((Relation.MEMORY_READ, memories[before], task))
+        recorder.record((Relation.EXEC_TASK, task, memories[after]))
+    recorder.record((Relation.CLONE, tasks[0].task, tasks[3].task))
+    recorder.write(tasks[3], recorder.file("/data/out"))
+    assert lineage(recorder).origins("out").rows[0].subjects == ("out",)
+
+
 def test_a_script_that_is_executed_is_an_origin() -> None:
     recorder = Recorder()
     process = recorder.process("sh", 1)

@@ -123,6 +123,7 @@ BROKEN: dict[str, tuple[object, str]] = {
         'prefix "hw" is not declared; add "hw": "https://headwater.dev/ns#" to section prefix',
     ),
     "name without version": (_entity("hw:a"), 'must be "hw:<object>.<version>"'),
+    "version without end": (_entity("hw:a." + "9" * 30), 'must be "hw:<object>.<version>"'),
     "name of another prefix": (_entity("cf:a.0"), 'must be "hw:<object>.<version>"'),
     "name with base64 padding": (_entity("hw:a=.0"), 'must be "hw:<object>.<version>"'),
     "no type": (

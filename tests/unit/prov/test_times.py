@@ -48,6 +48,14 @@ def test_broken_times_are_refused(text: str) -> None:
         parse_time(text)
 
 
+@pytest.mark.parametrize(
+    "text", ["0001-01-01T00:00:00+12:00", "9999-12-31T23:59:59.999999999-12:00"]
+)
+def test_zones_do_not_lead_out_of_the_calendar(text: str) -> None:
+    with pytest.raises(ValueError, match="outside"):
+        parse_time(text)
+
+
 @pytest.mark.parametrize("time_ns", [-(2**63) * 10, 2**63 * 40])
 def test_times_out_of_the_calendar_are_refused(time_ns: int) -> None:
     with pytest.raises(ValueError, match="outside"):
