@@ -15,6 +15,7 @@ import asyncio
 import contextlib
 import logging
 import time
+from collections.abc import Coroutine
 from dataclasses import dataclass
 from typing import Final
 
@@ -155,15 +156,17 @@ class PublishWindow:
 
     async def stop(self) -> None:
         """Close the connections; what is still in flight is answered as unknown."""
-        for task in (*self._tasks, *self._retired):
+        for task in self._tasks:
             task.cancel()
-        for task in (*self._tasks, *self._retired):
+        for task in self._tasks:
             with contextlib.suppress(asyncio.CancelledError):
                 await task
-        for link in (*self._old, *([self._link] if self._link else [])):
-            await link.close()
-        self._old.clear()
+        for link in self._old:
+            link.end("the connection was closed")  # now its own task closes it
+        if self._link is not None:
+            self._in_background(self._link.close())
         self._set_link(None)
+        await asyncio.gather(*self._retired)
 
     # -- the window ------------------------------------------------------------------------------
 
@@ -243,6 +246,7 @@ class PublishWindow:
             await self._until_renewal(link)
             if link.ended.is_set():
                 self.statistics.last_error = link.last_error or "the connection ended"
+                self._in_background(link.close())
                 await asyncio.sleep(_RECONNECT_S[0])
 
     async def _pause(self, seconds: float) -> None:
@@ -272,7 +276,10 @@ class PublishWindow:
         if link is None or link.ended.is_set():
             return
         self._old.append(link)
-        task = asyncio.create_task(self._close_when_answered(link), name="nats-old-connection")
+        self._in_background(self._close_when_answered(link))
+
+    def _in_background(self, closing: Coroutine[None, None, None]) -> None:
+        task = asyncio.create_task(closing, name="nats-old-connection")
         self._retired.add(task)
         task.add_done_callback(self._retired.discard)
 

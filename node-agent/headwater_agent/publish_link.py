@@ -9,6 +9,7 @@ know what became, and gives up for ever when a token expires. Links are made by
 """
 
 import asyncio
+import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable, Mapping
@@ -25,6 +26,7 @@ from headwater_agent.delivery import Answered, Fate
 log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 2
+_CLOSE_TIMEOUT_S = 1.0
 _PING_INTERVAL_S = 5
 """With two pings unanswered a link is dead: ten seconds for a peer that vanished without a word."""
 
@@ -176,6 +178,8 @@ class Link:
 
     def expire(self, now: float) -> int:
         """Give up waiting for answers that are overdue; return for how many."""
+        if self._client.is_closed:  # it has not said so if it still waits to write
+            self.end("the connection ended")
         overdue = [number for number, sent in self._in_flight.items() if sent.due <= now]
         for number in overdue:
             words = "no answer in time"
@@ -191,9 +195,16 @@ class Link:
             self._settle(number, Fate.UNKNOWN, reason)
 
     async def close(self) -> None:
-        """Close the connection."""
+        """Close the connection, without waiting for a server that does not read."""
         self.end("the connection was closed")
-        await self._client.close()
+        closing = asyncio.create_task(self._client.close())
+        _, unfinished = await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+        # The library waits until everything is written; a stopped server never reads it.
+        writer = getattr(self._client._transport, "_io_writer", None)
+        if unfinished and writer is not None:
+            writer.transport.abort()
+        with contextlib.suppress(OSError):
+            await closing
 
     async def _receive(self, message: Msg) -> None:
         number = message.subject.rpartition(".")[2]

@@ -78,6 +78,7 @@ class EmbeddedNats:
         self._wanted_port = port
         self._storage_wanted = storage_bytes
         self._storage_bytes = 0
+        self._owner = os.getpid()
         self._lock: StateLock | None = None
         self._server: ServerProcess | None = None
         self._access: NatsAccess | None = None
@@ -100,6 +101,7 @@ class EmbeddedNats:
                 are damaged; the port is taken; the server is missing or does not come up. Nothing
                 is left running and no lock is kept.
         """
+        self._owner = os.getpid()
         binary = find_server()
         prepare_state(self.state)
         self._lock = StateLock(self.state)
@@ -124,7 +126,12 @@ class EmbeddedNats:
             raise
 
     def stop(self) -> None:
-        """End the server, give the state directory back. Does nothing if it was not started."""
+        """End the server, give the state directory back. Does nothing if it was not started.
+
+        A forked copy of this program ends nothing.
+        """
+        if os.getpid() != self._owner:
+            return
         if self._access is not None:
             remove_address(self.state)
             self._access = None

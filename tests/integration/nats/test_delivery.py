@@ -11,6 +11,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+from headwater_agent import publish_link
 from headwater_agent.batch import Batch
 from headwater_agent.delivery import DeliveryQueue, Fate
 from headwater_agent.publish import PublishWindow, UserToken
@@ -208,7 +210,7 @@ async def test_g5_a_tenant_that_never_answers_holds_up_no_other(server: Embedded
 
     await client.subscribe("prov.v1.>", cb=swallow)
     await client.flush()
-    window = await connected_window(server, max_bytes=60_000, answer_timeout_s=5.0)
+    window = await connected_window(server, max_bytes=60_000, answer_timeout_s=2.5)
     async with queue_on(window) as queue:
         for number in range(1, 54):
             queue.offer(batch(tenant, number, padding=5000) for tenant in ("zeta", "acme"))
@@ -241,6 +243,33 @@ async def test_a_tenant_that_answers_nonsense_is_not_believed(server: EmbeddedNa
     assert fates.count(Fate.UNKNOWN) == count
     await client.close()
     await window.stop()
+
+
+async def test_g8_server_that_stopped_reading_is_left_and_found_again(
+    server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """More is in the connection than the kernel's buffers hold, so nothing can be written."""
+    monkeypatch.setattr(publish_link, "_PING_INTERVAL_S", 0.2)
+    batches = [batch("acme", number, padding=1_000_000) for number in range(1, 18)]
+    window = await connected_window(server, max_bytes=32 * 1024 * 1024, answer_timeout_s=1.0)
+    fates = Fates()
+    os.kill(server.server_pid, signal.SIGSTOP)
+    for number, each in enumerate(batches, start=1):
+        await window.put(each, fates.of(number))
+    await eventually(lambda: not window.statistics.connected, 5)
+    assert await window.drain(5) and fates.count(Fate.UNKNOWN) == 17
+    os.kill(server.server_pid, signal.SIGCONT)
+    again = await publish(window, batches)
+    assert again.count(Fate.STORED) == 17
+    os.kill(server.server_pid, signal.SIGSTOP)
+    for number, each in enumerate(batches, start=1):
+        await window.put(each, fates.of(number))
+    begin = time.monotonic()
+    await window.stop()
+    assert time.monotonic() - begin < 3
+    os.kill(server.server_pid, signal.SIGCONT)
+    ids = await stored_ids(server, "acme")
+    assert len(ids) == 17 and set(ids.values()) == {1}
 
 
 async def test_oversized_batch_is_refused_and_the_next_is_stored(server: EmbeddedNats) -> None:

@@ -240,6 +240,16 @@ def test_started_from_a_thread_that_ends(tmp_path: Path) -> None:
         server.stop()
 
 
+def test_a_forked_copy_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with EmbeddedNats(tmp_path / "state") as server:
+        pid = server.server_pid
+        monkeypatch.setattr(os, "getpid", lambda: 1)
+        server.stop()
+        monkeypatch.undo()
+        assert server.server_pid == pid and exists(pid)
+        assert NatsAccess.open(tmp_path / "state").url == server.url
+
+
 def test_a_stop_without_a_start_and_twice(tmp_path: Path) -> None:
     server = EmbeddedNats(tmp_path / "state")
     server.stop()
