@@ -403,6 +403,11 @@ cdef class Renderer:
                 at = write_literal(at, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
                 at = write_literal(at, buffer.data, buffer.size)
                 (at - 1)[0] = b'}'
+                if buffer.room > 16384 and buffer.room > 4 * buffer.size:
+                    # A tenant that was busy once does not keep the memory for ever.
+                    free(buffer.data)
+                    buffer.data = NULL
+                    buffer.room = 0
                 buffer.size = 0
         at[0] = b'}'
         self.records = self.elements = 0

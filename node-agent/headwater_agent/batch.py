@@ -84,20 +84,27 @@ class BatchMaker:
     `gap` may be called from any thread; the rest belongs to the pipeline's.
     """
 
-    def __init__(self, tenant: str, node: NodeIdentity, machine: str) -> None:
+    def __init__(
+        self,
+        tenant: str,
+        node: NodeIdentity,
+        machine: str,
+        compressor: zstandard.ZstdCompressor,
+    ) -> None:
         """Start with batch number 1.
 
         Args:
             tenant: name of the tenant.
             node: this node and load.
             machine: the machine's object id under the tenant's key.
+            compressor: of graph documents; shared by all tenants, as each holds a megabyte.
         """
         self.statistics: Final = BatchStatistics()
         self._tenant = tenant
         self._node = node
         self._machine = machine
         self._numbers = itertools.count(1)
-        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
+        self._compressor = compressor
 
     def graph(
         self, document: bytes, first: int, last: int, elements: int, epoch: int, policy: str

@@ -18,7 +18,8 @@ from headwater_prov.identifiers import argv_id, path_id
 
 from headwater_agent.layout import TextMark
 
-_CACHE_PATHS: Final = 4096
+_CACHE_PATHS: Final = 1024
+"""Paths whose text is kept, for each tenant: some 600 bytes each."""
 
 TextVertex = tuple[bytes, bytes | None, bytes]
 """Id, declaration unless the document has it, attributes of the edge from it."""

@@ -19,10 +19,11 @@ from dataclasses import dataclass
 from typing import Final, Protocol
 
 import orjson
+import zstandard
 from headwater_prov.identifiers import ObjectIds
 from headwater_prov.vocabulary import GapReason, VertexType
 
-from headwater_agent.batch import Batch, BatchLimits, BatchMaker, BatchStatistics
+from headwater_agent.batch import ZSTD_LEVEL, Batch, BatchLimits, BatchMaker, BatchStatistics
 from headwater_agent.names import NameWriter, TextVertex, escape_to_json
 from headwater_agent.node import NodeIdentity
 from headwater_agent.objects import ForgottenSerials
@@ -86,6 +87,7 @@ class TenantPipeline:
         number: int,
         ready: list[Batch],
         limits: BatchLimits,
+        compressor: zstandard.ZstdCompressor,
         clock_offset_ns: int,
         max_objects: int,
     ) -> None:
@@ -98,6 +100,7 @@ class TenantPipeline:
             number: the tenant's number in the pipeline's table of slots.
             ready: where finished batches go.
             limits: when a document is cut.
+            compressor: of graph documents.
             clock_offset_ns: wall clock minus CLOCK_BOOTTIME.
             max_objects: how many objects are remembered at most.
         """
@@ -105,7 +108,7 @@ class TenantPipeline:
         self.max_objects = max_objects
         self.object_id: Final = ObjectIds(key, node.machine_id, node.boot_id, node.load_id)
         machine = self.object_id(MACHINE_SERIAL)
-        self._batches = BatchMaker(tenant, node, machine)
+        self._batches = BatchMaker(tenant, node, machine, compressor)
         self._ready = ready
         self._forgotten = ForgottenSerials()
         self._names = NameWriter(key, node.machine_id)
@@ -254,6 +257,7 @@ class Pipeline:
             clock_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._node = node
         self._limits = limits or BatchLimits()
+        self._compressor = zstandard.ZstdCompressor(level=ZSTD_LEVEL)
         self._clock_offset_ns = clock_offset_ns
         self._max_objects = max_objects
         self._tenants: dict[str, TenantPipeline] = {}
@@ -381,6 +385,7 @@ class Pipeline:
             number=len(self._tenants),
             ready=self._ready,
             limits=self._limits,
+            compressor=self._compressor,
             clock_offset_ns=self._clock_offset_ns,
             max_objects=self._max_objects,
         )
