@@ -63,6 +63,7 @@ METADATA_RELATIONS = frozenset(
 
 _OWN_MEMORY = {Relation.MEMORY_READ, Relation.MEMORY_WRITE, Relation.EXEC_TASK}
 _MAPPINGS = {Relation.MMAP, Relation.MMAP_PRIVATE}
+_PROT_EXEC = 4
 _CONTENT = frozenset(Relation) - METADATA_RELATIONS - VERSION_STEPS
 
 
@@ -80,8 +81,12 @@ class Catalogue:
         """All vertices that a path was given to, in that order."""
         self.written: set[int] = set()
         """Objects that something flowed into."""
-        self.mapped: set[tuple[int, int]] = set()
-        """Pairs of a task and an inode that the task executed or mapped."""
+        self.executed: set[tuple[int, int]] = set()
+        """Pairs of a task and an inode that the task called ``exec`` on."""
+        self.text: set[tuple[int, int]] = set()
+        """Pairs of a task and an inode that the task mapped to run what is in it."""
+        self.executing: dict[int, int] = {}
+        """The task that called ``exec``, by the memory that came of it."""
         self._attributes: dict[int, list[tuple[int, Attributes]]] = defaultdict(list)
         self._memories: dict[int, list[tuple[int, int]]] = defaultdict(list)
         self._arguments: dict[int, list[str]] = defaultdict(list)
@@ -164,10 +169,11 @@ class Catalogue:
                 self._own(relation, sender, receiver)
             elif relation is Relation.EXEC:
                 executed[received].append(sent)
-            elif relation in _MAPPINGS:
-                self.mapped.add((received, sent))
+            elif relation in _MAPPINGS and self._is_to_run(edge):
+                self.text.add((received, sent))
             if relation is Relation.EXEC_TASK:
-                self.mapped.update((sent, inode) for inode in executed[received])
+                self.executing[received] = sent
+                self.executed.update((sent, inode) for inode in executed[received])
             if types[received] in INODES and relation in _CONTENT:
                 self.written.add(received)
 
@@ -182,6 +188,13 @@ class Catalogue:
             raw = text.encode()
         self.paths[self.graph.objects[receiver]].append(raw)
         self.named[raw].append(receiver)
+
+    def _is_to_run(self, edge: int) -> bool:
+        flags = self.document.edges[edge].attributes.get("cf:flags")
+        try:
+            return isinstance(flags, str) and bool(int(flags, 16) & _PROT_EXEC)
+        except ValueError:
+            return False
 
     def _value(self, argument: int) -> object:
         return self.attributes(argument).get("cf:value", "?")

@@ -103,11 +103,17 @@ class Relevance:
             self._is_runtime[sender] = known
         if known:
             return True
-        path = catalogue.path(sender)
-        if path is None or sender in catalogue.written or _INSTALLED.search(path) is None:
+        if sender in catalogue.written:
             return False
-        is_program = catalogue.types[receiver] is VertexType.PROCESS_MEMORY
-        return is_program or (receiver, sender) in catalogue.mapped
+        task = catalogue.executing.get(receiver, receiver)
+        if (task, sender) in catalogue.text:
+            return True
+        path = catalogue.path(sender)
+        return (
+            path is not None
+            and _INSTALLED.search(path) is not None
+            and (task, sender) in catalogue.executed
+        )
 
     def _is_device_of_system(self, object_: int) -> bool:
         path = self._catalogue.path(object_)

@@ -15,7 +15,9 @@ from collections.abc import Iterable
 
 from headwater_prov.catalogue import Catalogue
 from headwater_prov.display import printable_path
-from headwater_prov.vocabulary import VERSION_STEPS, Relation
+from headwater_prov.vocabulary import VERSION_STEPS, Relation, VertexType
+
+_FAMILIES = {"1": "unix", "2": "IPv4", "10": "IPv6", "16": "netlink"}
 
 
 class Summary:
@@ -78,7 +80,10 @@ class Summary:
         for attribute in ("cf:pathname", "cf:value", "cf:u_nodename", "hw:node"):
             if attribute in attributes:
                 return f"{text} {printable_path(str(attributes[attribute]).encode())}"
-        if "cf:ino" in attributes:
+        if type_ is VertexType.SOCKET:
+            family = _FAMILIES.get(str(attributes.get("hw:family")))
+            text = f"{family} {text}" if family else text
+        if attributes.get("cf:ino"):  # the kernel numbers a socket after it was made
             return f"{text}:[{attributes['cf:ino']}]"
         return f"foreign {text}" if attributes.get("hw:foreign") is True else text
 

@@ -61,6 +61,7 @@ class Recorder:
     _vertices: dict[str, Vertex] = field(default_factory=dict)
     _edges: list[Edge] = field(default_factory=list)
     _declared: set[str] = field(default_factory=set)
+    _flags: str = ""
 
     def thing(self, type_: VertexType, **attributes: str | int | bool) -> Thing:
         self._count += 1
@@ -110,8 +111,14 @@ class Recorder:
         self.record((Relation.EXEC_TASK, process.task, memory))
         process.memory = memory
 
-    def used(self, relation: Relation, thing: Thing, by: Process) -> None:
+    def used(self, relation: Relation, thing: Thing, by: Process, flags: str = "") -> None:
+        self._flags = flags
         self.record((relation, thing, by.task), (Relation.MEMORY_WRITE, by.task, by.memory))
+        self._flags = ""
+
+    def load(self, program: Thing, by: Process) -> None:
+        """Map a program or library to run it."""
+        self.used(Relation.MMAP_PRIVATE, program, by, flags="0x5")
 
     def generated(self, relation: Relation, by: Process, thing: Thing) -> None:
         self.record((Relation.MEMORY_READ, by.memory, by.task), (relation, by.task, thing))
@@ -184,7 +191,8 @@ class Recorder:
         self._declare(receiver)
         key = relation_key(self.origin, self.sequence, index)
         time_ns = START_NS + self.sequence * 1_000_000
-        self._edges.append(Edge(key, relation, sender, receiver.name, time_ns))
+        attributes = {"cf:flags": self._flags} if self._flags else NO_ATTRIBUTES
+        self._edges.append(Edge(key, relation, sender, receiver.name, time_ns, attributes))
 
 
 def report_story(directory: str = "/srv/job") -> Recorder:
@@ -196,7 +204,7 @@ def report_story(directory: str = "/srv/job") -> Recorder:
 
     curl = recorder.fork(shell, 99)
     recorder.exec(curl, recorder.file("/usr/bin/curl"), "curl", "curl", "-o", "data.csv")
-    recorder.used(Relation.MMAP_PRIVATE, libc, curl)
+    recorder.load(libc, curl)
     server = recorder.file(None, VertexType.SOCKET)
     recorder.used(Relation.RECEIVE_MSG, server, curl)
     data = recorder.file(f"{directory}/data.csv")
@@ -208,7 +216,7 @@ def report_story(directory: str = "/srv/job") -> Recorder:
     python = recorder.fork(shell, 123)
     interpreter = recorder.file("/usr/bin/python3.11")
     recorder.exec(python, interpreter, "python3", "python3", "report.py", "é\t\"'")
-    recorder.used(Relation.MMAP_PRIVATE, libc, python)
+    recorder.load(libc, python)
     recorder.read(recorder.file(f"{directory}/report.py"), python)
     recorder.read(recorder.file("/usr/lib/python3.11/csv.py"), python)
     recorder.used(Relation.GETATTR, data, python)

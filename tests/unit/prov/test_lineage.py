@@ -181,13 +181,41 @@ def test_an_installed_program_is_data_for_who_copies_it() -> None:
     program = recorder.file("/usr/bin/tool")
     runner, copier = recorder.process("sh", 1), recorder.process("cp", 2)
     recorder.exec(runner, program, "tool")
-    recorder.used(Relation.MMAP_PRIVATE, program, runner)
+    recorder.load(program, runner)
     recorder.write(runner, recorder.file("/data/out"))
     recorder.read(program, copier)
     recorder.write(copier, recorder.file("/data/copy"))
     known = lineage(recorder)
     assert known.origins("copy").rows[0].objects == ("/usr/bin/tool",)
     assert known.origins("out").rows[0].objects == ()
+
+
+def test_an_interpreter_in_a_home_directory_is_no_origin_but_its_script_is() -> None:
+    recorder = Recorder()
+    process = recorder.process("sh", 1)
+    script, interpreter = recorder.file("/home/me/run.py"), recorder.file("/home/me/py/bin/python3")
+    recorder.read(interpreter, process)  # the kernel looks into what it is to execute
+    recorder.record((Relation.EXEC, script, process.memory))
+    recorder.exec(process, interpreter, "python3")
+    recorder.load(interpreter, process)
+    recorder.read(script, process)
+    recorder.used(Relation.MMAP, recorder.file("/home/me/table"), process, flags="0x1")
+    recorder.write(process, recorder.file("/home/me/out"))
+    objects = [row.objects for row in lineage(recorder).origins("out").rows]
+    assert objects[0] == ("run.py", "table")
+    assert "py/bin/python3" not in sum(objects, ())
+
+
+def test_a_program_that_was_built_here_is_an_origin_of_what_it_writes() -> None:
+    recorder = Recorder()
+    compiler, process = recorder.process("cc", 1), recorder.process("sh", 2)
+    program = recorder.file("/home/me/a.out")
+    recorder.write(compiler, program)
+    recorder.exec(process, program, "a.out")
+    recorder.load(program, process)
+    recorder.write(process, recorder.file("/home/me/out"))
+    programs = [row.program for row in lineage(recorder).origins("out").rows]
+    assert programs == ["a.out (pid 2)", "cc (pid 1)"]
 
 
 def test_nothing_flows_through_a_device() -> None:
