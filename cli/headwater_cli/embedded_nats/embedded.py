@@ -188,16 +188,21 @@ class EmbeddedNats:
         self, directory: Path, keys: OperatorKeys, name: str, port: int
     ) -> Path:
         path = directory / "server.conf"
-        text = configuration.render(
-            keys=keys,
-            directory=directory,
-            name=name,
-            port=port,
-            storage_bytes=self._storage_bytes,
-        )
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with open(descriptor, "w") as stream:
-            stream.write(text)
+        try:
+            text = configuration.render(
+                keys=keys,
+                directory=directory,
+                name=name,
+                port=port,
+                storage_bytes=self._storage_bytes,
+            )
+            descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+            with open(descriptor, "w") as stream:
+                stream.write(text)
+        except AccountsError as error:
+            raise Failure(error.message, error.remedy) from error
+        except OSError as error:
+            raise unwritable(path, error) from error
         return path
 
     # -- what it is ------------------------------------------------------------------------------

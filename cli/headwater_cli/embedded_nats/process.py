@@ -24,7 +24,9 @@ from headwater_cli.errors import Failure
 log = logging.getLogger(__name__)
 
 _TETHER = Path(__file__).with_name("tethered.py")
-_START_TIMEOUT_S = 30.0
+_START_TIMEOUT_S = 300.0
+"""Far above the tenth of a second it takes: a store of many gigabytes is read through first."""
+
 _STOP_TIMEOUT_S = 10.0
 _BACKOFF_S = (0.1, 0.5, 1.0, 2.0, 5.0)
 
@@ -49,8 +51,8 @@ class ServerProcess:
             directory: its working directory; what it says on stderr goes to a file in it.
             name: its name, by which it is told from another server on the port.
             port: on 127.0.0.1.
-            write_configuration: writes the configuration file and returns its path; called before
-                each start, because tenants may have come since the last.
+            write_configuration: writes the configuration file and returns its path, or raises a
+                Failure; called before each start, because tenants may have come since the last.
             inherited: a descriptor that the server keeps open: the state directory's lock.
         """
         self._binary = binary
@@ -65,7 +67,7 @@ class ServerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._stopping = threading.Event()
         self._settled = threading.Event()
-        self._failure: Failure | None = None
+        self._failure: BaseException | None = None
         self._keeper = threading.Thread(target=self._keep, name="nats-server", daemon=True)
         self.restarts = 0
 
@@ -103,12 +105,12 @@ class ServerProcess:
         try:
             self._spawn()
             self._await_ready()
-        except Failure as failure:
-            self._failure = failure
+        except BaseException as error:  # `start` waits for word of it, whatever it is
+            self._failure = error
             self._end()
-            self._settled.set()
             return
-        self._settled.set()
+        finally:
+            self._settled.set()
         while not self._live_one_life():
             self._revive()
 
@@ -139,8 +141,8 @@ class ServerProcess:
 
     def _spawn(self) -> None:
         self._log_start = _size(self._log)
+        configuration = self._write_configuration()
         try:
-            configuration = self._write_configuration()
             with open(self._directory / "server.err", "wb", opener=_open_private) as errors:
                 self._process = subprocess.Popen(
                     [
