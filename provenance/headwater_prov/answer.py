@@ -18,6 +18,7 @@ from headwater_prov.catalogue import Catalogue
 from headwater_prov.display import listing
 from headwater_prov.document import Document
 from headwater_prov.summary import Summary
+from headwater_prov.vocabulary import VertexType
 
 _ROWS_MAX = 40
 
@@ -256,16 +257,18 @@ class _Teller:
                 f"No captured program wrote {self._name}: "
                 "it was there before the capture, or was never written."
             )
-        read = self._labels(
-            dict.fromkeys(
-                node
-                for program in summary.starters(self._target)
-                for node in summary.things_read(program)
-            )
+        read = dict.fromkeys(
+            self._source(node)
+            for program in summary.starters(self._target)
+            for node in summary.things_read(program)
         )
-        ends = self._labels(node for node in summary.nodes if self._is_end(node, summary.senders))
+        ends = self._labels(
+            node
+            for node in summary.nodes
+            if self._is_end(node, summary.senders) and not self._is_pipe(node)
+        )
         sentence = f"{self._name} was written by {listing(writers)}"
-        sentence += f", which read {listing(read)}" if read else ", which read no file before"
+        sentence += f", which read {listing([*read])}" if read else ", which read no file before"
         return (
             f"{sentence}; it goes back to {listing(ends)}." if {*ends} - {*read} else f"{sentence}."
         )
@@ -280,6 +283,15 @@ class _Teller:
         )
         went = f" and went into {listing(results)}" if results else "; nothing was written of it"
         return f"{self._name} was read by {listing(readers)}{went}."
+
+    def _source(self, node: int) -> str:
+        """A pipe says nothing to people; who wrote into it does."""
+        writers = self._labels(self._summary.starters(node)) if self._is_pipe(node) else ()
+        return f"the output of {listing(writers)}" if writers else self._label(node)
+
+    def _is_pipe(self, node: int) -> bool:
+        is_pipe = self._catalogue.types[node] is VertexType.PIPE
+        return is_pipe and self._catalogue.path(node) is None
 
     def _is_end(self, node: int, neighbours: Mapping[int, list[int]]) -> bool:
         return (

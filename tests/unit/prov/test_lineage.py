@@ -125,6 +125,11 @@ def test_a_pipeline_is_followed_through_its_pipes() -> None:
     recorder.write(grep, pipe)
     recorder.read(pipe, sort)
     recorder.write(sort, recorder.file("/data/sorted"))
+    sentence = lineage(recorder).origins("sorted").sentence
+    assert sentence == (
+        "sorted was written by sort (pid 3), which read the output of grep (pid 2); "
+        "it goes back to words."
+    )
     rows = lineage(recorder).origins("sorted").rows
     ino = pipe.attributes["cf:ino"]
     assert [str(row) for row in rows] == [
