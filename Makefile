@@ -79,20 +79,24 @@ test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an h
 
 .PHONY: lint
 lint: setup ## style, types, import rules, licences, links
-	@command -v clang-format > /dev/null || setup/packages.sh test
-	@.venv/bin/ruff check --quiet . demo/run
-	@.venv/bin/ruff format --check --quiet . demo/run
-	@.venv/bin/mypy $(PACKAGES) setup/*.py tests bench
-	@.venv/bin/mypy --no-error-summary demo/run demo/*.py
-	@.venv/bin/lint-imports --no-logo 2> /dev/null
-	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty clang-format --dry-run -Werror
-	@$(PYTHON) setup/checks.py
+	@mkdir -p build
+	@status=0; \
+	.venv/bin/ruff check --quiet . demo/run || status=1; \
+	.venv/bin/ruff format --check --quiet . demo/run || status=1; \
+	.venv/bin/mypy $(PACKAGES) setup/*.py tests bench || status=1; \
+	.venv/bin/mypy --no-error-summary demo/run demo/*.py || status=1; \
+	.venv/bin/lint-imports --no-logo --no-cache > build/imports.log 2>&1 \
+		|| { cat build/imports.log; status=1; }; \
+	git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty .venv/bin/clang-format --dry-run -Werror \
+		|| status=1; \
+	$(PYTHON) setup/checks.py || status=1; \
+	[ $$status = 0 ] && echo "lint: clean" || { echo "lint: see above" >&2; exit 1; }
 
 .PHONY: format
 format: setup ## put Python and C in the project's style
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format --quiet .
-	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty clang-format -i
+	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty .venv/bin/clang-format -i
 
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md

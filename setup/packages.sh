@@ -16,8 +16,8 @@ packages="ca-certificates python3 python3-venv python3-bpfcc bpftool graphviz
 	gcc libc6-dev python3-dev qemu-system-x86 busybox-static kmod"
 case "${1:-run}" in
 run) ;;
-test) packages="$packages clang-format git" ;;
-fresh) packages="$packages clang-format git mmdebstrap debian-archive-keyring" ;;
+test) packages="$packages git" ;;
+fresh) packages="$packages git mmdebstrap debian-archive-keyring" ;;
 *)
 	echo "usage: setup/packages.sh run|test|fresh" >&2
 	exit 2
