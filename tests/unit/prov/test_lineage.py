@@ -2,6 +2,7 @@
 """Where did report.csv come from: exact answers on small stories, and only what flowed before."""
 
 import os
+from pathlib import Path
 
 import pytest
 from headwater_prov.document import Document, merge
@@ -366,3 +367,10 @@ def test_origins_and_uses_are_each_others_inverse(recorder: Recorder) -> None:
         for result in named_paths(found.uses(f"/data/{source}").document):
             if result.startswith("/data/") and result != f"/data/{source}":
                 assert (f"/data/{source}", int(result[-1])) in sources
+
+
+def test_the_example_of_the_page_is_what_is_printed() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "lineage.md").read_text()
+    answer = lineage(report_story()).origins("report.csv")
+    example = page.partition("<!-- origins of report.csv -->\n```\n")[2].partition("```")[0]
+    assert example == f"{answer.sentence}\n\n{answer.table()}\n"
