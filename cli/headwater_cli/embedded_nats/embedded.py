@@ -13,6 +13,7 @@ import os
 import secrets
 import shutil
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -79,6 +80,8 @@ class EmbeddedNats:
         self._storage_wanted = storage_bytes
         self._storage_bytes = 0
         self._owner = os.getpid()
+        self._changing = threading.RLock()
+        """A stop that overtakes a start in another thread waits for it, then ends its server."""
         self._lock: StateLock | None = None
         self._server: ServerProcess | None = None
         self._access: NatsAccess | None = None
@@ -102,6 +105,10 @@ class EmbeddedNats:
                 is left running and no lock is kept.
         """
         self._owner = os.getpid()
+        with self._changing:
+            self._start()
+
+    def _start(self) -> None:
         binary = find_server()
         prepare_state(self.state)
         self._lock = StateLock(self.state)
@@ -132,6 +139,10 @@ class EmbeddedNats:
         """
         if os.getpid() != self._owner:
             return
+        with self._changing:
+            self._stop()
+
+    def _stop(self) -> None:
         if self._access is not None:
             remove_address(self.state)
             self._access = None

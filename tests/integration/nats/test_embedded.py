@@ -10,6 +10,7 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -238,6 +239,19 @@ def test_started_from_a_thread_that_ends(tmp_path: Path) -> None:
         assert server.restarts == 0
     finally:
         server.stop()
+
+
+def test_a_stop_during_a_start_ends_the_server(tmp_path: Path) -> None:
+    server = EmbeddedNats(tmp_path / "state")
+    starter = threading.Thread(target=server.start)
+    starter.start()
+    while not (tmp_path / "state" / "nats" / "server.conf").exists():
+        time.sleep(0.001)
+    server.stop()
+    starter.join()
+    with pytest.raises(Failure, match="no server runs"):
+        NatsAccess.open(tmp_path / "state")
+    assert server.server_pid == 0
 
 
 def test_a_forked_copy_stops_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
