@@ -403,11 +403,6 @@ cdef class Renderer:
                 at = write_literal(at, PyBytes_AS_STRING(name), PyBytes_GET_SIZE(name))
                 at = write_literal(at, buffer.data, buffer.size)
                 (at - 1)[0] = b'}'
-                if buffer.room > 16384 and buffer.room > 4 * buffer.size:
-                    # A tenant that was busy once does not keep the memory for ever.
-                    free(buffer.data)
-                    buffer.data = NULL
-                    buffer.room = 0
                 buffer.size = 0
         at[0] = b'}'
         self.records = self.elements = 0
@@ -415,6 +410,17 @@ cdef class Renderer:
         self.first_sequence = self.next_sequence
         self.document += 1
         return document
+
+    def release(self):
+        """Give back the memory of sections that are empty: tenants are many, most of them quiet."""
+        cdef int section
+        cdef Buffer *buffer
+        for section in range(SECTIONS):
+            buffer = &self.sections[section]
+            if buffer.size == 0 and buffer.data != NULL:
+                free(buffer.data)
+                buffer.data = NULL
+                buffer.room = 0
 
     cdef inline size_t total(self) noexcept:
         cdef size_t total = 0

@@ -170,6 +170,7 @@ class TenantPipeline:
         kernel by now. A policy that records nothing is in the stream all the same.
         """
         self.cut()
+        self.renderer.release()
         for announced in list(self._announced):
             if announced.is_old:
                 self.begin_epochs(announced.epoch)
