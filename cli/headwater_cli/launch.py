@@ -83,6 +83,8 @@ class HeldCommand:
     def _become_command(self, go: int, failure: int) -> None:
         """Child: wait, then exec. Never returns."""
         try:
+            if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
+                signal.signal(signal.SIGINT, signal.SIG_DFL)  # Ctrl-C while it is held ends it
             if os.read(go, 1) == _GO:
                 for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores these two
                     signal.signal(number, signal.SIG_DFL)

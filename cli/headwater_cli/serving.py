@@ -97,12 +97,15 @@ class Serving:
         """Look for changes for ever, and bring every cgroup under them."""
         while True:
             await asyncio.sleep(LOOK_INTERVAL_S)
+            self._session.agent.check()
+            good = self._policies.current
             try:
                 if not self._policies.reload_if_changed():
                     continue
                 async with self._changing:
                     changed = await self._session.apply(self._policies.current)
             except (Failure, NamespaceWithoutTenant, SlotsExhaustedError) as error:
+                self._policies.current = good
                 message = error.message if isinstance(error, Failure) else str(error)
                 click.echo(
                     f"headwater: {message}\nheadwater: the last good policies stay in force",

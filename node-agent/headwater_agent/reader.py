@@ -27,6 +27,9 @@ Result = TypeVar("Result")
 _BUSY_PAUSE_S = 0.0005
 """Programs submit what they reserved within microseconds."""
 
+_CLOCK_STEP_NS = 5_000_000
+"""More than reading two clocks one after the other ever differs, less than anybody's question."""
+
 
 @dataclass(frozen=True, slots=True)
 class CpuCounters:
@@ -71,6 +74,7 @@ class RingThread:
         self._calls: queue.SimpleQueue[Callable[[], None]] = queue.SimpleQueue()
         self._stop = threading.Event()
         self._thread = threading.Thread(target=self._run, name="ring", daemon=True)
+        self._clock_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.failure: BaseException | None = None
 
     def start(self) -> None:
@@ -102,6 +106,14 @@ class RingThread:
         """
         self._stop.set()
         self._thread.join()
+        self.check()
+
+    def check(self) -> None:
+        """See that the thread has not failed.
+
+        Raises:
+            RuntimeError: it has; the cause is chained.
+        """
         if self.failure is not None:
             raise RuntimeError("reading the ring failed; captured records are lost") from (
                 self.failure
@@ -156,6 +168,14 @@ class RingThread:
             time.sleep(_BUSY_PAUSE_S)
         for slot, cpus in captured.items():
             self._pipeline.reconcile(slot, cpus)
+        self._follow_wall_clock()
+
+    def _follow_wall_clock(self) -> None:
+        """Take over a step of the wall clock (NTP, a suspended machine); jitter is left alone."""
+        offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        if abs(offset_ns - self._clock_offset_ns) > _CLOCK_STEP_NS:
+            self._clock_offset_ns = offset_ns
+            self._pipeline.set_clock_offset(offset_ns)
 
     def _hand_over(self, batches: list[Batch]) -> None:
         if batches:

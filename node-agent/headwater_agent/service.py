@@ -188,6 +188,14 @@ class Agent:
             bound.slot = slot
         return len(changed)
 
+    def check(self) -> None:
+        """See that the ring is being read.
+
+        Raises:
+            RuntimeError: the ring's thread has failed; the cause is chained.
+        """
+        self._ring.check()
+
     def tenants_under(self, policies: PolicySet) -> list[Tenant]:
         """Return the tenants that `apply` would capture for: their streams have to be there."""
         found: dict[str, Tenant] = {}
