@@ -15,6 +15,7 @@ Called by :mod:`headwater_agent.compile` before bcc is imported (bcc reads the e
 compiles); nothing else needs it.
 """
 
+import itertools
 import os
 import re
 import subprocess
@@ -30,6 +31,8 @@ _KCONFIG = """\
 #define _UAPI__LINUX_BPF_H__ /* bcc's copy of the UAPI header: BTF has its types */
 #define CONFIG_BPF_SYSCALL 1
 #define CONFIG_FUNCTION_TRACER 1
+/* bcc relocates nothing: the types are the running kernel's own. */
+#define BPF_NO_PRESERVE_ACCESS_INDEX 1
 #include <{types}>
 #define BPF_PSEUDO_MAP_FD 1
 #define __always_inline inline __attribute__((always_inline))
@@ -45,6 +48,8 @@ _VERSION = """\
 """
 
 _ENUM = re.compile(r"^(enum (\w+) \{[^}]*\});", re.MULTILINE)
+
+_PADDING = re.compile(r"\blong: 64;")
 
 _EMPTY_HEADERS = (
     "asm/page.h",
@@ -166,6 +171,10 @@ def _dump_types(btf: Path, target: Path) -> str:
         lambda enum: f"{enum[1]} __attribute__((packed));" if enum[2] in small else enum[0],
         dump.stdout,
     )
+    # For a member behind an unnamed bit field LLVM 14 loads from elsewhere than its own offsetof
+    # says (mm->arg_start on 6.12: 384 for 368), so whole words of padding become members.
+    numbers = itertools.count()
+    text = _PADDING.sub(lambda _: f"unsigned long headwater_padding_{next(numbers)};", text)
     target.write_text(text)
     return text
 
