@@ -96,6 +96,7 @@ class SimulatedKernel:
         cpus: how many there are.
         lose: chance that a record which is due does not fit the ring.
         discard: chance that a reservation is given back first.
+        overtaken: chance that a record reaches the ring after others have moved its source on.
         compress: whether repeated edges and versions that sent nothing are left out.
     """
 
@@ -106,12 +107,14 @@ class SimulatedKernel:
         cpus: int = 2,
         lose: float = 0.0,
         discard: float = 0.0,
+        overtaken: float = 0.0,
         compress: bool = True,
     ) -> None:
         self.random = random
         self.cpus = cpus
         self.lose = lose
         self.discard = discard
+        self.overtaken = overtaken
         self.compress = compress
         self.ring = bytearray()
         self.counters: dict[int, list[Counters]] = {}
@@ -181,6 +184,9 @@ class SimulatedKernel:
             self._count_loss(who)
             return
         source.has_sent = True
+        version = source.version
+        if self.overtaken and self.random.random() < self.overtaken:
+            version = max(0, version - self.random.randrange(4))
         new_b, new_c = self._makes_version(task), self._makes_version(memory)
         marks = Mark.MAIN | Mark.MEMORY | (new_b and Mark.NEW_B) | (new_c and Mark.NEW_C)
         b_version, c_version = task.version + new_b, memory.version + new_c
@@ -188,13 +194,13 @@ class SimulatedKernel:
             who,
             relation,
             marks,
-            (source.serial, source.version),
+            (source.serial, version),
             (task.serial, b_version),
             (memory.serial, c_version),
             flags,
             offset,
         ):
-            self._receive(task, b_version, (source.serial, source.version, relation, epoch))
+            self._receive(task, b_version, (source.serial, version, relation, epoch))
             task.has_sent = True
             key = (task.serial, b_version, int(Relation.MEMORY_WRITE), epoch)
             self._receive(memory, c_version, key)

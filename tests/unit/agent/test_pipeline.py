@@ -57,7 +57,9 @@ def captured(fed: Fed, slots: list[int]) -> int:
 def test_g4_documents_keep_every_rule_of_the_stream(
     seed: int, lose: float, compress: bool, max_records: int, steps: int
 ) -> None:
-    kernel = SimulatedKernel(Random(seed), cpus=3, lose=lose, compress=compress, discard=0.05)
+    kernel = SimulatedKernel(
+        Random(seed), cpus=3, lose=lose, compress=compress, discard=0.05, overtaken=0.1
+    )
     fed = feed(
         kernel,
         {1: "alpha", 2: "beta", 3: "alpha"},

@@ -70,6 +70,7 @@ def compare(fed: Fed) -> int:
     cpus=st.integers(1, 4),
     lose=st.sampled_from([0.0, 0.0, 0.05, 0.3]),
     discard=st.sampled_from([0.0, 0.1]),
+    overtaken=st.sampled_from([0.0, 0.3]),
     compress=st.booleans(),
     slots=st.sampled_from([[1], [1, 2], [1, 3], [1, 2, 3]]),
     max_records=st.sampled_from([1, 7, 4096]),
@@ -80,12 +81,15 @@ def test_documents_equal_the_reference(
     cpus: int,
     lose: float,
     discard: float,
+    overtaken: float,
     compress: bool,
     slots: list[int],
     max_records: int,
     steps: int,
 ) -> None:
-    kernel = SimulatedKernel(Random(seed), cpus=cpus, lose=lose, discard=discard, compress=compress)
+    kernel = SimulatedKernel(
+        Random(seed), cpus=cpus, lose=lose, discard=discard, overtaken=overtaken, compress=compress
+    )
     fed = feed(
         kernel,
         {slot: TENANTS[slot] for slot in slots},
