@@ -32,6 +32,7 @@ body { font: 16px/1.5 system-ui, sans-serif; margin: 2rem auto; max-width: 75rem
 h1 { font-size: 1.5rem; } h2 { font-size: 1.1rem; margin-top: 2rem; }
 .answer { font-size: 1.15rem; }
 figure { margin: 1rem 0; padding: 1rem; border: 1px solid var(--line); overflow-x: auto; }
+figure svg { max-width: none; }
 figcaption, footer { color: var(--soft); font-size: .9rem; }
 table { border-collapse: collapse; width: 100%; }
 th, td { border-bottom: 1px solid var(--line); padding: .35rem .6rem; text-align: left;
