@@ -20,6 +20,7 @@ import nats.errors
 import orjson
 from nats.aio.client import Client
 from nats.aio.msg import Msg
+from nats.aio.subscription import Subscription
 
 from headwater_agent.delivery import Answered, Fate
 
@@ -92,6 +93,7 @@ class Link:
         self.last_error = ""
         self.ended = asyncio.Event()
         self._quiet = asyncio.Event()
+        self._listening: Subscription | None = None
 
     @classmethod
     async def open(cls, options: ConnectionOptions, *, name: str, number: int) -> "Link":
@@ -132,7 +134,7 @@ class Link:
                 closed_cb=closed,
                 error_cb=failed,
             )
-            await client.subscribe(
+            link._listening = await client.subscribe(
                 f"{link._inbox}.*",
                 cb=link._receive,
                 pending_msgs_limit=-1,
@@ -205,6 +207,15 @@ class Link:
             writer.transport.abort()
         with contextlib.suppress(OSError):
             await closing
+        self._sweep()
+
+    def _sweep(self) -> None:
+        """Take away what the library leaves when its own closing fails half-way."""
+        reading: asyncio.Task[None] | None = getattr(self._client, "_reading_task", None)
+        if reading is not None and reading.done() and not reading.cancelled():
+            reading.exception()  # why the connection broke: known, and not to be reported again
+        if self._listening is not None and self._listening._wait_for_msgs_task is not None:
+            self._listening._wait_for_msgs_task.cancel()
 
     async def _receive(self, message: Msg) -> None:
         number = message.subject.rpartition(".")[2]

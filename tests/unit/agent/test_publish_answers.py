@@ -62,6 +62,7 @@ class DeafClient:
     """A connection that swallows what is sent."""
 
     max_payload = 1_000_000
+    is_closed = False
 
     def __init__(self) -> None:
         self.sent: list[str] = []
