@@ -30,3 +30,8 @@ def listing(names: Sequence[str], limit: int = 8) -> str:
     if len(names) > len(shown):
         shown.append(f"{len(names) - len(shown)} more")
     return " and ".join(filter(None, [", ".join(shown[:-1]), *shown[-1:]]))
+
+
+def shortened(text: str, limit: int = 300) -> str:
+    """The beginning of a text that may be long, e.g. a command line."""
+    return text if len(text) <= limit else text[: limit - 1] + "\u2026"

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from posixpath import commonpath, dirname, splitext
 
 from headwater_prov.catalogue import Catalogue
-from headwater_prov.display import listing
+from headwater_prov.display import listing, shortened
 from headwater_prov.document import Document
 from headwater_prov.graph import Graph
 from headwater_prov.relevance import Relevance
@@ -128,7 +128,7 @@ class _Drawer:
         label = f"{len(nodes)} things"
         if all(name.startswith("/") for name in names):
             kind = _place_and_suffix(names[0])[1]
-            directory = _shortened(commonpath(map(dirname, names)))
+            directory = _last_parts(commonpath(map(dirname, names)))
             label = f"{len(nodes)} files{kind and f' *{kind}'} in\n{directory}"
         return Node(f"n{nodes[0]}", Prov.ENTITY, label, listing(names, _NAMES_IN_TOOLTIP))
 
@@ -161,10 +161,10 @@ class _Drawer:
         if object_ in self._summary.programs and version is None:
             kind = Prov.ACTIVITY
             label = name.replace(" (pid", "\n(pid")
-            tooltip = " ".join(self._catalogue.program_arguments(object_)) or name
+            tooltip = shortened(" ".join(self._catalogue.program_arguments(object_))) or name
         else:
             kind = Prov.ENTITY if type_ is None else type_.prov
-            label = _shortened(name)
+            label = _last_parts(name)
             tooltip = name
             if version is not None:
                 tooltip = f"{'' if type_ is None else type_.camflow} {name}".strip()
@@ -175,6 +175,9 @@ class _Drawer:
 
 def relations_label(counts: Counter[Relation]) -> str:
     """Relations with their counts, the most frequent first, e.g. ``read \u00d73, mmap``."""
+    if counts[Relation.CLONE]:
+        # The memory comes with the process.
+        counts = Counter({r: n for r, n in counts.items() if r is not Relation.CLONE_MEM})
     shown = [
         relation.camflow.replace("_", " ") + (f" \u00d7{count}" if count > 1 else "")
         for relation, count in counts.most_common(_RELATIONS_SHOWN)
@@ -183,7 +186,7 @@ def relations_label(counts: Counter[Relation]) -> str:
     return ", ".join(shown) + (f", {more} more" if more > 0 else "")
 
 
-def _shortened(name: str) -> str:
+def _last_parts(name: str) -> str:
     parts = name.split("/")
     if not name.startswith("/") or len(parts) <= _PATH_PARTS_SHOWN + 1:
         return name

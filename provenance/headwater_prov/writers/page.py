@@ -15,7 +15,7 @@ from typing import BinaryIO
 
 from headwater_prov.answer import Row, rows_of_document
 from headwater_prov.catalogue import Catalogue
-from headwater_prov.display import listing, printable
+from headwater_prov.display import listing, printable, shortened
 from headwater_prov.document import Document
 from headwater_prov.graph import Graph
 from headwater_prov.relevance import Relevance
@@ -90,7 +90,9 @@ def _table(rows: list[Row]) -> Iterator[str]:
     yield "<table>"
     for row in rows[:_ROWS_MAX]:
         subjects, verb, program, link, objects = map(_text, row.cells)
-        command = f"<br><code>{_text(' '.join(row.command))}</code>" if row.command else ""
+        command = (
+            f"<br><code>{_text(shortened(' '.join(row.command)))}</code>" if row.command else ""
+        )
         yield (
             f'<tr><td>{subjects}</td><td class="verb">{verb}</td><td>{program}{command}</td>'
             f'<td class="verb">{link}</td><td>{objects}</td></tr>'

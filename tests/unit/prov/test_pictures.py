@@ -112,6 +112,7 @@ def test_labels_of_arrows_are_short() -> None:
         }
     )
     assert relations_label(counts) == "read \u00d73, mmap \u00d72, open, 1 more"
+    assert relations_label(Counter({Relation.CLONE: 1, Relation.CLONE_MEM: 1})) == "clone"
 
 
 def test_shapes_are_those_of_prov() -> None:
