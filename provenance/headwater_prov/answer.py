@@ -21,6 +21,8 @@ from headwater_prov.summary import Summary
 from headwater_prov.vocabulary import VertexType
 
 _ROWS_MAX = 40
+_COLUMN_MAX = 48
+"""Longer cells push the rest of their line to the right, not that of all lines."""
 
 
 class Direction(StrEnum):
@@ -75,7 +77,10 @@ class Answer:
     def table(self, *, rows_max: int = _ROWS_MAX) -> str:
         """The rows as text in columns, one line each; without the last line's end."""
         lines = [row.cells for row in self.rows[:rows_max]]
-        widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+        widths = [
+            max((len(cell) for cell in column if len(cell) <= _COLUMN_MAX), default=0)
+            for column in zip(*lines, strict=True)
+        ]
         text = ["  ".join(map(str.ljust, line, widths)).rstrip() for line in lines]
         if len(self.rows) > rows_max:
             text.append(f"... and {len(self.rows) - rows_max} more programs")
