@@ -214,8 +214,9 @@ class Link:
         reading: asyncio.Task[None] | None = getattr(self._client, "_reading_task", None)
         if reading is not None and reading.done() and not reading.cancelled():
             reading.exception()  # why the connection broke: known, and not to be reported again
-        if self._listening is not None and self._listening._wait_for_msgs_task is not None:
-            self._listening._wait_for_msgs_task.cancel()
+        listening: asyncio.Task[None] | None = getattr(self._listening, "_wait_for_msgs_task", None)
+        if listening is not None:
+            listening.cancel()
 
     async def _receive(self, message: Msg) -> None:
         number = message.subject.rpartition(".")[2]
