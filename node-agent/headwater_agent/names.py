@@ -14,12 +14,16 @@ from typing import Final
 
 import orjson
 from headwater_prov.escaping import escape
-from headwater_prov.identifiers import argv_id, path_id
+from headwater_prov.identifiers import ArgvIds, PathIds
 
 from headwater_agent.layout import TextMark
 
 _CACHE_PATHS: Final = 1024
 """Paths whose text is kept, for each tenant: some 600 bytes each."""
+
+_DECLARATION: Final = (
+    b'"hw:%b.0":{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b},'
+)
 
 TextVertex = tuple[bytes, bytes | None, bytes]
 """Id, declaration unless the document has it, attributes of the edge from it."""
@@ -61,8 +65,8 @@ class NameWriter:
 
     def __init__(self, key: bytes, machine_id: bytes) -> None:
         """Args: key: the tenant's; machine_id: 16 bytes."""
-        self._key = key
-        self._machine_id = machine_id
+        self._path_id = PathIds(key, machine_id)
+        self._argv_id = ArgvIds(key)
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
         self._in_document: set[bytes] = set()
 
@@ -90,7 +94,7 @@ class NameWriter:
         vertices: list[TextVertex] = []
         arguments = arguments_of(data)
         for index, argument in enumerate(arguments):
-            identifier = argv_id(self._key, vertex, index).encode()
+            identifier = self._argv_id(vertex, index).encode()
             declaration = None
             if identifier not in self._in_document:
                 self._in_document.add(identifier)
@@ -100,7 +104,7 @@ class NameWriter:
         return vertices
 
     def _write_path(self, path: bytes, truncated: bool) -> tuple[bytes, bytes]:
-        identifier = path_id(self._key, self._machine_id, path).encode()
+        identifier = self._path_id(path).encode()
         return identifier, _declare(identifier, b"path", b"pathname", path, truncated)
 
 
@@ -108,12 +112,7 @@ def _declare(
     identifier: bytes, kind: bytes, attribute: bytes, raw: bytes, truncated: bool
 ) -> bytes:
     value, escaped = escape_to_json(raw)
-    return b"".join(
-        (
-            b'"hw:' + identifier + b'.0":{"prov:type":{"$":"cf:' + kind,
-            b'","type":"xsd:QName"},"cf:version":0,"cf:' + attribute + b'":' + value,
-            b',"hw:escaped":true' if escaped else b"",
-            b',"hw:truncated":true' if truncated else b"",
-            b"},",
-        )
-    )
+    marks = b',"hw:escaped":true' if escaped else b""
+    if truncated:
+        marks += b',"hw:truncated":true'
+    return _DECLARATION % (identifier, kind, attribute, value, marks)

@@ -13,7 +13,8 @@ vectors say so.
 
 from __future__ import annotations
 
-from base64 import b32encode, urlsafe_b64encode
+from base64 import b32encode
+from binascii import b2a_base64
 from hashlib import blake2b
 from typing import Final
 
@@ -25,6 +26,7 @@ LOAD_ID_BYTES: Final = 8
 _DIGEST_BYTES = 16
 _NODE_TOKEN_BYTES = 10
 _SERIAL_MAX = 2**64 - 1
+_URLSAFE = bytes.maketrans(b"+/", b"-_")
 
 
 class ObjectIds:
@@ -67,36 +69,60 @@ def object_id(key: bytes, machine_id: bytes, boot_id: bytes, load_id: bytes, ser
     return ObjectIds(key, machine_id, boot_id, load_id)(serial)
 
 
-def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
-    """The id of a path vertex: the same path on the same machine is the same vertex.
-
-    Args:
-        path: the path as the kernel has it, before any escaping.
+class PathIds:
+    """Ids of one tenant's path vertices on one machine: the same path is the same vertex.
 
     Raises:
         ValueError: if the key or the machine id has the wrong length.
     """
-    _check_length("machine id", machine_id, MACHINE_ID_BYTES)
-    digest = _hash(key, b"hw-path")
-    digest.update(machine_id + path)
-    return _text(digest.digest())
+
+    def __init__(self, key: bytes, machine_id: bytes) -> None:
+        _check_length("machine id", machine_id, MACHINE_ID_BYTES)
+        self._common = _hash(key, b"hw-path")
+        self._common.update(machine_id)
+
+    def __call__(self, path: bytes) -> str:
+        """The id of a path, given as the kernel has it, before any escaping."""
+        digest = self._common.copy()
+        digest.update(path)
+        return _text(digest.digest())
+
+
+def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
+    """The id of one path for one tenant; see :class:`PathIds`."""
+    return PathIds(key, machine_id)(path)
+
+
+class ArgvIds:
+    """Ids of the vertices of one tenant's program arguments; a compiler has a hundred to a run.
+
+    Raises:
+        ValueError: if the key has the wrong length.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._common = _hash(key, b"hw-argv")
+
+    def __call__(self, memory: str, index: int) -> str:
+        """The id of one argument.
+
+        Args:
+            memory: vertex id ``<object>.<version>`` of the process memory that received it.
+            index: which argument, from 0.
+
+        Raises:
+            ValueError: if the index does not fit 32 bits.
+        """
+        if not 0 <= index < 2**32:
+            raise ValueError(f"argument index {index}: must be 0 .. 2**32 - 1")
+        digest = self._common.copy()
+        digest.update(index.to_bytes(4, "big") + memory.encode())
+        return _text(digest.digest())
 
 
 def argv_id(key: bytes, memory: str, index: int) -> str:
-    """The id of the vertex of one argument of one program.
-
-    Args:
-        memory: vertex id ``<object>.<version>`` of the process memory that received it.
-        index: which argument, from 0.
-
-    Raises:
-        ValueError: if the key has the wrong length or the index does not fit 32 bits.
-    """
-    if not 0 <= index < 2**32:
-        raise ValueError(f"argument index {index}: must be 0 .. 2**32 - 1")
-    digest = _hash(key, b"hw-argv")
-    digest.update(index.to_bytes(4, "big") + memory.encode())
-    return _text(digest.digest())
+    """The id of one argument for one tenant; see :class:`ArgvIds`."""
+    return ArgvIds(key)(memory, index)
 
 
 def node_token(machine_id: bytes) -> str:
@@ -177,7 +203,7 @@ def _hash(key: bytes, person: bytes) -> blake2b:
 
 
 def _text(digest: bytes) -> str:
-    return urlsafe_b64encode(digest).rstrip(b"=").decode()
+    return b2a_base64(digest, newline=False).translate(_URLSAFE, b"=").decode()
 
 
 def _check_length(field: str, value: bytes, length: int) -> None:
