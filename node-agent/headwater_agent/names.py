@@ -21,8 +21,17 @@ from headwater_agent.layout import TextMark
 _CACHE_PATHS: Final = 1024
 """Paths whose text is kept, for each tenant: some 600 bytes each."""
 
-_DECLARATION: Final = (
-    b'"hw:%b.0":{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b},'
+_CACHE_ARGUMENTS: Final = 1024
+"""Arguments whose text is kept: a build passes the same ones to every program."""
+
+_ARGUMENT_KEPT_MAX: Final = 128
+"""Bytes; longer ones hardly come twice."""
+
+_ATTRIBUTES: Final = b'{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b}'
+
+# As numbers: an enum's operators take as long as the rest of an argument.
+_TRUNCATED, _UNMOUNTED, _DELETED = (
+    int(mark) for mark in (TextMark.TRUNCATED, TextMark.UNMOUNTED, TextMark.DELETED)
 )
 
 TextVertex = tuple[bytes, bytes | None, bytes]
@@ -36,7 +45,7 @@ def path_of(data: bytes, marks: int) -> bytes:
     """
     components = data.split(b"\0")[-2::-1]
     path = b"/".join(components)
-    return path if marks & TextMark.TRUNCATED else b"/" + path
+    return path if marks & _TRUNCATED else b"/" + path
 
 
 def arguments_of(data: bytes) -> list[bytes]:
@@ -55,8 +64,8 @@ def escape_to_json(raw: bytes) -> tuple[bytes, bool]:
 
 def edge_attributes(marks: int) -> bytes:
     """What the marks of a name record say about this naming, as JSON members."""
-    return (b',"hw:unmounted":true' if marks & TextMark.UNMOUNTED else b"") + (
-        b',"hw:deleted":true' if marks & TextMark.DELETED else b""
+    return (b',"hw:unmounted":true' if marks & _UNMOUNTED else b"") + (
+        b',"hw:deleted":true' if marks & _DELETED else b""
     )
 
 
@@ -68,6 +77,7 @@ class NameWriter:
         self._path_id = PathIds(key, machine_id)
         self._argv_id = ArgvIds(key)
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
+        self._arguments: dict[bytes, bytes] = {}
         self._in_document: set[bytes] = set()
 
     def begin_document(self) -> None:
@@ -76,7 +86,7 @@ class NameWriter:
 
     def name(self, data: bytes, marks: int) -> TextVertex:
         """The path vertex of a name record."""
-        known = (data, bool(marks & TextMark.TRUNCATED))
+        known = (data, bool(marks & _TRUNCATED))
         found = self._paths.get(known)
         if found is None:
             if len(self._paths) >= _CACHE_PATHS:
@@ -93,26 +103,33 @@ class NameWriter:
         """The argument vertices of a program; `vertex` is its process memory's vertex id."""
         vertices: list[TextVertex] = []
         arguments = arguments_of(data)
+        truncated = len(arguments) - 1 if marks & _TRUNCATED else -1
+        known, declared = self._arguments, self._in_document
         for index, argument in enumerate(arguments):
             identifier = self._argv_id(vertex, index).encode()
-            declaration = None
-            if identifier not in self._in_document:
-                self._in_document.add(identifier)
-                cut = bool(marks & TextMark.TRUNCATED) and index == len(arguments) - 1
-                declaration = _declare(identifier, b"argv", b"value", argument, cut)
-            vertices.append((identifier, declaration, b""))
+            if identifier in declared:
+                vertices.append((identifier, None, b""))
+                continue
+            declared.add(identifier)
+            text = known.get(argument)
+            if text is None or index == truncated:
+                text = _attributes(b"argv", b"value", argument, index == truncated)
+                if len(argument) <= _ARGUMENT_KEPT_MAX and index != truncated:
+                    if len(known) >= _CACHE_ARGUMENTS:
+                        known.clear()
+                    known[argument] = text
+            vertices.append((identifier, b'"hw:%b.0":%b,' % (identifier, text), b""))
         return vertices
 
     def _write_path(self, path: bytes, truncated: bool) -> tuple[bytes, bytes]:
         identifier = self._path_id(path).encode()
-        return identifier, _declare(identifier, b"path", b"pathname", path, truncated)
+        text = _attributes(b"path", b"pathname", path, truncated)
+        return identifier, b'"hw:%b.0":%b,' % (identifier, text)
 
 
-def _declare(
-    identifier: bytes, kind: bytes, attribute: bytes, raw: bytes, truncated: bool
-) -> bytes:
+def _attributes(kind: bytes, attribute: bytes, raw: bytes, truncated: bool) -> bytes:
     value, escaped = escape_to_json(raw)
     marks = b',"hw:escaped":true' if escaped else b""
     if truncated:
         marks += b',"hw:truncated":true'
-    return _DECLARATION % (identifier, kind, attribute, value, marks)
+    return _ATTRIBUTES % (kind, attribute, value, marks)
