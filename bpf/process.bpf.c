@@ -51,7 +51,7 @@ KFUNC_PROBE(wake_up_new_task, struct task_struct *child)
 		hw_lose(context.slot, HW_LOSS_STORAGE);
 		return 0;
 	}
-	if (child->pid == child->tgid) {
+	if (hw_pid(child) == hw_tgid(child)) {
 		hw_object_make(&state->memory, HW_VERTEX_PROCESS_MEMORY, context.slot);
 		hw_inherit_mappings(&context, state);
 		if (!hw_relation_off(context.config, HW_RELATION_CLONE_MEM) &&

@@ -35,8 +35,8 @@ static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct 
 	void *space = 0;
 	u32 level = 0;
 
-	to->pid = task->pid;
-	to->tgid = task->tgid;
+	to->pid = hw_pid(task);
+	to->tgid = hw_tgid(task);
 	to->pad = 0;
 	to->vpid = to->utsns = to->ipcns = to->mntns = to->pidns = to->netns = to->cgroupns = 0;
 	READ(level, pid->level);
@@ -62,7 +62,7 @@ static __always_inline void hw_fill_memory(struct hw_memory *to, struct task_str
 {
 	const struct cred *cred = task->cred;
 
-	to->tgid = task->tgid;
+	to->tgid = hw_tgid(task);
 	READ(to->uid, cred->uid.val);
 	READ(to->gid, cred->gid.val);
 	to->pad = 0;

@@ -33,7 +33,7 @@ static __always_inline struct hw_task_state *hw_task_of(struct task_struct *task
 static __always_inline struct hw_task_state *
 hw_leader_of(struct task_struct *task, struct hw_task_state *state, u16 owner)
 {
-	if (task->pid != task->tgid)
+	if (hw_pid(task) != hw_tgid(task))
 		state = tasks.task_storage_get(task->group_leader, 0,
 					       BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (state && !state->memory.id)
