@@ -92,7 +92,7 @@ def test_g3_command_that_ends_while_nats_is_down_loses_nothing(tmp_path: Path) -
 
 
 def test_processes_left_behind_are_told_and_let_live(tmp_path: Path) -> None:
-    traced = trace(tmp_path, "sh", "-c", "sleep 300 & echo $! > pid")
+    traced = trace(tmp_path, "sh", "-c", "sleep 300 > out 2>&1 & echo $! > pid")
     assert traced.summary["left_behind"] == 1
     assert "still run" in traced.stderr
     pid = int((tmp_path / "pid").read_text())
