@@ -7,14 +7,14 @@ import json
 import re
 import subprocess
 from enum import IntEnum, IntFlag
+from importlib.resources import files
 from pathlib import Path
 
-import headwater_bpf
 import numpy as np
 import pytest
 from headwater_agent import layout
 
-HEADER = Path(headwater_bpf.__file__).parent / "headwater" / "layout.h"
+HEADER = Path(str(files("headwater_bpf"))) / "headwater" / "layout.h"
 
 STRUCTS = {
     "hw_header": layout.HEADER,

@@ -7,11 +7,19 @@ import os
 from pathlib import Path
 from random import Random
 
+import orjson
 import pytest
 import zstandard
 from headwater_agent.decode import decode
+from headwater_agent.layout import RING_DISCARD
+from headwater_agent.reference import ReferenceRenderer
+from headwater_agent.ring import RingChunk
+from headwater_prov.reading import parse_document
+from headwater_prov.stream import SequenceRange
+from headwater_prov.validation import Validator
 
-from bench.pipeline.measure import render
+from bench.pipeline.__main__ import RECORDING
+from bench.pipeline.measure import CLOCK_OFFSET_NS, KEY, NODE, make_pipeline, render
 from bench.pipeline.recording import RecordingHeader, load, record
 from bench.pipeline.simulation import SimulatedKernel, random_workload
 from tests.unit.agent.test_ring import FakeRing, UnpolledReader
@@ -57,3 +65,39 @@ def test_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes) ->
     (tmp_path / "file").write_bytes(content)
     with pytest.raises(ValueError, match="file: not a headwater-ring-1 recording"):
         load(tmp_path / "file")
+
+
+def test_recorded_build_renders_as_the_reference_says_and_keeps_the_rules() -> None:
+    """What a real kernel wrote: its first four thousand records."""
+    recording = load(RECORDING)
+    ring = bytes(recording.ring)
+    begin = cut_after(ring, 4_000)
+    pipeline = make_pipeline(recording)
+    pipeline.feed(RingChunk(recording.ring[:begin], 0))
+    reference = ReferenceRenderer(KEY, NODE, CLOCK_OFFSET_NS, {1}.__contains__, {})
+    validator = Validator()
+    records = decode(ring[:begin])
+    for batch in pipeline.flush():
+        if batch.klass == "machine":
+            continue
+        for _ in range(batch.last - batch.first + 1):
+            reference.record(next(records), 1)
+        text = zstandard.decompress(batch.payload)
+        assert orjson.loads(text) == reference.cut()
+        validator.feed(
+            parse_document(text),
+            origin=NODE.origin,
+            numbers=SequenceRange(batch.first, batch.last),
+            epoch=batch.headers["Hw-Epoch"],
+        )
+    assert next(records, None) is None
+    assert validator.finish() == []
+
+
+def cut_after(ring: bytes, records: int) -> int:
+    """Where so many records of a ring end."""
+    at = 0
+    for _ in range(records):
+        length = int.from_bytes(ring[at : at + 4], "little") & ~RING_DISCARD
+        at += 8 + (length + 7 & ~7)
+    return at
