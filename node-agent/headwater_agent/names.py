@@ -75,7 +75,7 @@ class NameWriter:
     def __init__(self, key: bytes, machine_id: bytes) -> None:
         """Args: key: the tenant's; machine_id: 16 bytes."""
         self._path_id = PathIds(key, machine_id)
-        self._argv_id = ArgvIds(key)
+        self._argv_ids = ArgvIds(key)
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
         self._arguments: dict[bytes, bytes] = {}
         self._in_document: set[bytes] = set()
@@ -105,8 +105,8 @@ class NameWriter:
         arguments = arguments_of(data)
         truncated = len(arguments) - 1 if marks & _TRUNCATED else -1
         known, declared = self._arguments, self._in_document
-        for index, argument in enumerate(arguments):
-            identifier = self._argv_id(vertex, index).encode()
+        identifiers = self._argv_ids.of_program(vertex, len(arguments))
+        for index, (argument, identifier) in enumerate(zip(arguments, identifiers, strict=True)):
             if identifier in declared:
                 vertices.append((identifier, None, b""))
                 continue

@@ -119,6 +119,20 @@ class ArgvIds:
         digest.update(index.to_bytes(4, "big") + memory.encode())
         return _text(digest.digest())
 
+    def of_program(self, memory: str, count: int) -> list[bytes]:
+        """The ids, in ASCII, of a program's first arguments: as by one call for each, but faster.
+
+        Args:
+            memory: see :meth:`__call__`.
+            count: how many.
+        """
+        suffix, copy, found = memory.encode(), self._common.copy, []
+        for index in range(count):
+            digest = copy()
+            digest.update(index.to_bytes(4, "big") + suffix)
+            found.append(b2a_base64(digest.digest(), newline=False).translate(_URLSAFE, b"="))
+        return found
+
 
 def argv_id(key: bytes, memory: str, index: int) -> str:
     """The id of one argument for one tenant; see :class:`ArgvIds`."""

@@ -113,3 +113,9 @@ def test_fields_of_a_wrong_length_are_named() -> None:
         ids.origin_token("node", b"")
     with pytest.raises(ValueError, match="argument index"):
         ids.argv_id(KEY, "a.0", -1)
+
+
+def test_ids_of_a_program_are_those_of_its_arguments() -> None:
+    argv = ids.ArgvIds(KEY)
+    one_by_one = [argv("8j2ug5VogPJTn6viBKp8CA.7", index).encode() for index in range(300)]
+    assert argv.of_program("8j2ug5VogPJTn6viBKp8CA.7", 300) == one_by_one
