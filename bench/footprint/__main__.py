@@ -17,7 +17,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from bench.pipeline.simulation import SimulatedKernel, build_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import build_workload
 
 GOAL_BYTES = 120 * 1000 * 1000
 

@@ -21,7 +21,8 @@ import numpy as np
 
 from bench.pipeline.measure import Pass, Published, publish, render
 from bench.pipeline.recording import Recording, RecordingHeader, load
-from bench.pipeline.simulation import SimulatedKernel, build_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import build_workload
 
 RECORDING = Path(__file__).parent / "recorded-build.zst"
 GOAL_RECORDS_PER_S = 1_000_000

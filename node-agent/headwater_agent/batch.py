@@ -5,7 +5,7 @@ Why: every number of a tenant's sequence must be in exactly one message's ``Hw-S
 records of a graph or as a gap, and a message offered again must carry the same ``Nats-Msg-Id``.
 Both are decided here and nowhere else.
 
-Who calls it: :class:`headwater_agent.pipeline.TenantPipeline`. Next: the delivery queue and the
+Who calls it: :class:`headwater_agent.tenant.TenantPipeline`. Next: the delivery queue and the
 publish window. Promises: G2 (ranges), G3 (message ids), G5 (numbers of batches and epochs are the
 tenant's own).
 """

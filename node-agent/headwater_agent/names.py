@@ -4,7 +4,7 @@
 Why: a name is shared by many objects and many documents; it is decoded, escaped and given its id
 once and kept for a while.
 
-Who calls it: the renderer through :class:`headwater_agent.pipeline.TenantPipeline`, for each name
+Who calls it: the renderer through :class:`headwater_agent.tenant.TenantPipeline`, for each name
 or argument record. Promise G5: ids are made under the tenant's key.
 """
 

@@ -6,7 +6,7 @@ and so may an inode that was freed and is read from the disk again. If its versi
 again, one vertex id would have two meanings. One bit per forgotten serial prevents that: serials
 are dense, so a page of 4,096 of them is 512 bytes.
 
-Who calls it: :class:`headwater_agent.pipeline.TenantPipeline`, for the compiled object table.
+Who calls it: :class:`headwater_agent.tenant.TenantPipeline`, for the compiled object table.
 Promise G4 (versions of an object only ever go up).
 """
 

@@ -44,7 +44,7 @@ from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexReco
 from headwater_agent.layout import Mark, RecordKind, TextMark
 from headwater_agent.names import arguments_of, path_of
 from headwater_agent.node import NodeIdentity
-from headwater_agent.pipeline import MACHINE_SERIAL
+from headwater_agent.tenant import MACHINE_SERIAL
 
 Json = dict[str, Any]
 

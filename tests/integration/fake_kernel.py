@@ -12,7 +12,8 @@ from headwater_agent.reader import CpuCounters
 from headwater_agent.ring import MAX_CHUNK_BYTES, RingChunk
 from headwater_prov.policy import CompiledPolicy
 
-from bench.pipeline.simulation import SimulatedKernel, random_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import random_workload
 
 
 class FakeRing:

@@ -19,7 +19,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from jsonschema import Draft202012Validator
 
-from bench.pipeline.simulation import Process, SimulatedKernel, random_workload
+from bench.pipeline.simulation import Process, SimulatedKernel
+from bench.pipeline.workloads import random_workload
 from tests.unit.agent.harness import KEYS, NODE, Fed, document_of, feed, graphs
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"

@@ -21,7 +21,8 @@ from headwater_prov.validation import Validator
 from bench.pipeline.__main__ import RECORDING
 from bench.pipeline.measure import CLOCK_OFFSET_NS, KEY, NODE, make_pipeline, render
 from bench.pipeline.recording import RecordingHeader, load, record
-from bench.pipeline.simulation import SimulatedKernel, random_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import random_workload
 from tests.unit.agent.test_ring import FakeRing, UnpolledReader
 
 

@@ -11,7 +11,8 @@ from headwater_agent.reference import ReferenceRenderer, count_elements
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bench.pipeline.simulation import SimulatedKernel, random_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import random_workload
 from tests.unit.agent.harness import (
     CGROUP,
     CLOCK_OFFSET_NS,

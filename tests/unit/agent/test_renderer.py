@@ -14,7 +14,8 @@ from headwater_prov.vocabulary import Relation
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bench.pipeline.simulation import SimulatedKernel, random_workload
+from bench.pipeline.simulation import SimulatedKernel
+from bench.pipeline.workloads import random_workload
 from tests.unit.agent.harness import document_of, feed, graphs
 
 
