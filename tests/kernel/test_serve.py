@@ -48,7 +48,8 @@ def test_two_tenants_on_one_file(tmp_path: Path) -> None:
     policies.mkdir()
     shared = tmp_path / "shared.txt"
     shared.write_text("shared")
-    (policies / "all.yaml").write_text(policy("alpha") + policy("beta"))
+    tenants = tenant("alpha", "64Mi") + tenant("beta", "64Mi")  # the guest's disk is its memory
+    (policies / "all.yaml").write_text(tenants + policy("alpha") + policy("beta"))
     with serve(policies, state):
         for name in ("alpha", "beta"):
             own = tmp_path / f"{name}.txt"
@@ -96,6 +97,7 @@ def test_g6_policy_edits_under_load_and_g3_server_killed_meanwhile(tmp_path: Pat
     policies.mkdir()
     work.mkdir()
     file = policies / "shop.yaml"
+    (policies / "tenant.yaml").write_text(tenant("shop", "64Mi"))
     file.write_text(policy("shop"))
     log = tmp_path / "serve.log"
     with serve(policies, state) as process:
