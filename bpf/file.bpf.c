@@ -127,8 +127,8 @@ static __always_inline bool hw_share_object(struct hw_context *context, struct i
 	return false;
 }
 
-static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode,
-					   u64 id, bool writable)
+static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
+					   bool writable)
 {
 	struct hw_task_state *leader = hw_leader_of(context->task, context->self, context->slot);
 	u32 i;

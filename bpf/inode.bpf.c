@@ -183,7 +183,6 @@ LSM_PROBE(inode_free_security, struct inode *inode)
 	}
 	if (hw_enter_owner(&context, object->owner) &&
 	    hw_ends(&context, HW_RELATION_FREE, kept.object.declared))
-		hw_end(&context, HW_RELATION_FREE, kept.object.id,
-		       hw_version(kept.object.state));
+		hw_end(&context, HW_RELATION_FREE, kept.object.id, hw_version(kept.object.state));
 	return 0;
 }

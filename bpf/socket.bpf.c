@@ -146,8 +146,7 @@ LSM_PROBE(unix_may_send, struct socket *socket, struct socket *other)
 	struct hw_context context;
 
 	if (hw_enter(&context) && hw_with_self(&context))
-		hw_socket_to_peer(&context, HW_RELATION_SEND_UNIX, (u64)socket->sk,
-				  (u64)other->sk);
+		hw_socket_to_peer(&context, HW_RELATION_SEND_UNIX, (u64)socket->sk, (u64)other->sk);
 	return 0;
 }
 

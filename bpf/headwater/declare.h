@@ -23,9 +23,9 @@ static __always_inline void hw_enter_epoch(u32 *epochs, u32 epoch)
 }
 
 /* The number of a namespace, by offsets: see headwater_agent/btf_headers.py. */
-#define HW_NAMESPACE_NUMBER(target, pointer, kind)                               \
-	bpf_probe_read_kernel(&(target), sizeof(target),                          \
-			      (void *)(pointer) + HW_OFFSET_##kind##_ns +         \
+#define HW_NAMESPACE_NUMBER(target, pointer, kind)                        \
+	bpf_probe_read_kernel(&(target), sizeof(target),                  \
+			      (void *)(pointer) + HW_OFFSET_##kind##_ns + \
 				      HW_OFFSET_ns_common_inum)
 
 static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct *task)

@@ -30,8 +30,8 @@ static __always_inline struct hw_task_state *hw_task_of(struct task_struct *task
 }
 
 /* The state that holds a task's process memory: its thread group leader's. */
-static __always_inline struct hw_task_state *
-hw_leader_of(struct task_struct *task, struct hw_task_state *state, u16 owner)
+static __always_inline struct hw_task_state *hw_leader_of(struct task_struct *task,
+							  struct hw_task_state *state, u16 owner)
 {
 	if (hw_pid(task) != hw_tgid(task))
 		state = tasks.task_storage_get(task->group_leader, 0,
@@ -104,35 +104,34 @@ static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *
  * place, the loss is counted and the function returns false. A macro because the place has to be
  * checked just once (submit.h).
  */
-#define HW_RECEIVE(context, receiver, flow, is, made)                                       \
-	do {                                                                                 \
-		u32 attempt_, reason_ = HW_LOSS_CONTENTION;                                  \
-		u64 was_;                                                                    \
-		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) {                     \
-			if ((receiver)->state & HW_STATE_MOVED) {                            \
-				receiver = hw_moved(receiver);                               \
-				if (!receiver) {                                             \
-					reason_ = HW_LOSS_STORAGE;                           \
-					break;                                               \
-				}                                                            \
-			}                                                                    \
-			was_ = (receiver)->state;                                            \
-			made = hw_makes_version(was_, (context)->flags);                     \
-			is = hw_received(was_, made);                                        \
-			flow = hw_reserve_flow();                                            \
-			if (!flow) {                                                         \
-				reason_ = HW_LOSS_RING;                                      \
-				break;                                                       \
-			}                                                                    \
-			if (__sync_val_compare_and_swap(&(receiver)->state, was_, is) ==     \
-			    was_)                                                            \
-				goto received;                                               \
-			hw_discard(flow);                                                    \
-		}                                                                            \
-		hw_lose((context)->slot, reason_);                                           \
-		return false;                                                                \
-	} while (0);                                                                         \
-received:
+#define HW_RECEIVE(context, receiver, flow, is, made)                                          \
+	do {                                                                                   \
+		u32 attempt_, reason_ = HW_LOSS_CONTENTION;                                    \
+		u64 was_;                                                                      \
+		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) {                       \
+			if ((receiver)->state & HW_STATE_MOVED) {                              \
+				receiver = hw_moved(receiver);                                 \
+				if (!receiver) {                                               \
+					reason_ = HW_LOSS_STORAGE;                             \
+					break;                                                 \
+				}                                                              \
+			}                                                                      \
+			was_ = (receiver)->state;                                              \
+			made = hw_makes_version(was_, (context)->flags);                       \
+			is = hw_received(was_, made);                                          \
+			flow = hw_reserve_flow();                                              \
+			if (!flow) {                                                           \
+				reason_ = HW_LOSS_RING;                                        \
+				break;                                                         \
+			}                                                                      \
+			if (__sync_val_compare_and_swap(&(receiver)->state, was_, is) == was_) \
+				goto received;                                                 \
+			hw_discard(flow);                                                      \
+		}                                                                              \
+		hw_lose((context)->slot, reason_);                                             \
+		return false;                                                                  \
+	} while (0);                                                                           \
+	received:
 
 static __always_inline void hw_fill_flow(struct hw_flow *flow, struct hw_context *context,
 					 u8 relation, u32 flags, s64 offset)
@@ -242,8 +241,8 @@ static __always_inline void hw_shared_writes(struct hw_context *context,
  * The caller has declared from. When the task has had this very edge last, its
  * memory has it too: both came in one record. Returns whether one was submitted.
  */
-static __always_inline bool hw_used(struct hw_context *context, u8 relation,
-				    struct hw_object *from, u32 flags, s64 offset)
+static __always_inline bool hw_used(struct hw_context *context, u8 relation, struct hw_object *from,
+				    u32 flags, s64 offset)
 {
 	struct hw_object *task = &context->self->task, *memory, *receiver;
 	struct hw_task_state *leader;
@@ -314,13 +313,12 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	if (with_memory) {
 		if (leader->mappings[0].object)
 			hw_shared_reads(context, leader);
-		memory_key = hw_key(context, memory, hw_version(memory->state),
-				    HW_RELATION_MEMORY_READ);
+		memory_key =
+			hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
 		with_memory = !hw_same_edge(context, task, memory_key);
 	}
 	if (!with_memory &&
-	    hw_same_edge(context, to,
-			 hw_key(context, task, hw_version(task->state), relation)))
+	    hw_same_edge(context, to, hw_key(context, task, hw_version(task->state), relation)))
 		return false;
 	if (!hw_declare_task(context, task, context->task) ||
 	    (with_memory && !hw_declare_memory(context, memory, context->task))) {
@@ -334,8 +332,7 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 		task_made = hw_makes_version(task->state, context->flags);
 		task->state = hw_received(task->state, task_made);
 		marks |= HW_MARK_MEMORY | task_made * HW_MARK_NEW_B;
-		task->previous =
-			hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ);
+		task->previous = hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ);
 	}
 	task->state |= HW_STATE_OUT;
 	to->previous = hw_key(context, task, hw_version(task->state), relation);
@@ -376,8 +373,7 @@ static __always_inline void hw_end(struct hw_context *context, u8 relation, u64 
 
 static __always_inline bool hw_ends(struct hw_context *context, u8 relation, u32 *declared)
 {
-	return !hw_relation_off(context->config, relation) &&
-	       hw_in_epoch(declared, context->epoch);
+	return !hw_relation_off(context->config, relation) && hw_in_epoch(declared, context->epoch);
 }
 
 /* For the hooks that run when an object is freed, in whatever task does it. */

@@ -52,8 +52,7 @@ struct super_block;
 
 static __always_inline bool hw_is_backing_file(struct file *file)
 {
-	return ((u32)file->f_mode & FMODE_BACKING) ||
-	       file->f_inode != file->f_path.dentry->d_inode;
+	return ((u32)file->f_mode & FMODE_BACKING) || file->f_inode != file->f_path.dentry->d_inode;
 }
 
 /*

@@ -116,10 +116,10 @@ static __always_inline void hw_object_make(struct hw_object *object, u8 type, u1
  * verifier would follow each type on its own through all that comes behind.
  */
 #define HW_TYPE_OF(kind, type) ((u64)(type) << ((kind) >> 12) * 4)
-#define HW_INODE_TYPES                                                                      \
-	(HW_TYPE_OF(S_IFREG, HW_VERTEX_FILE) | HW_TYPE_OF(S_IFDIR, HW_VERTEX_DIRECTORY) |   \
-	 HW_TYPE_OF(S_IFLNK, HW_VERTEX_LINK) | HW_TYPE_OF(S_IFCHR, HW_VERTEX_CHAR) |        \
-	 HW_TYPE_OF(S_IFBLK, HW_VERTEX_BLOCK) | HW_TYPE_OF(S_IFIFO, HW_VERTEX_PIPE) |       \
+#define HW_INODE_TYPES                                                                    \
+	(HW_TYPE_OF(S_IFREG, HW_VERTEX_FILE) | HW_TYPE_OF(S_IFDIR, HW_VERTEX_DIRECTORY) | \
+	 HW_TYPE_OF(S_IFLNK, HW_VERTEX_LINK) | HW_TYPE_OF(S_IFCHR, HW_VERTEX_CHAR) |      \
+	 HW_TYPE_OF(S_IFBLK, HW_VERTEX_BLOCK) | HW_TYPE_OF(S_IFIFO, HW_VERTEX_PIPE) |     \
 	 HW_TYPE_OF(S_IFSOCK, HW_VERTEX_SOCKET) | HW_TYPE_OF(0, HW_VERTEX_INODE_UNKNOWN))
 
 _Static_assert(HW_VERTEX_FILE < 16 && HW_VERTEX_DIRECTORY < 16 && HW_VERTEX_LINK < 16 &&
@@ -146,7 +146,8 @@ static __always_inline void hw_inode_key(struct inode *inode, struct hw_inode_ke
  */
 static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u16 owner)
 {
-	struct hw_object *object = inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct hw_object *object =
+		inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct hw_inode_key key = {};
 	struct hw_evicted *before;
 	u64 id;
