@@ -68,9 +68,7 @@ def function_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
     :raises BtfFormatError: if it is not BTF
     """
     wanted = set(names)
-    return {
-        each.name: each.number for each in _types(btf, (_KIND_FUNC,)) if each.name in wanted
-    }
+    return {each.name: each.number for each in _types(btf, (_KIND_FUNC,)) if each.name in wanted}
 
 
 def struct_layouts(btf: bytes, names: Iterable[str]) -> dict[str, StructLayout]:
@@ -114,9 +112,7 @@ def one_byte_enums(btf: bytes) -> frozenset[str]:
 
     :raises BtfFormatError: if it is not BTF
     """
-    return frozenset(
-        each.name for each in _types(btf, _ENUM_KINDS) if each.size == 1 and each.name
-    )
+    return frozenset(each.name for each in _types(btf, _ENUM_KINDS) if each.size == 1 and each.name)
 
 
 def _text_at(btf: bytes) -> int:
