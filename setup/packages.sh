@@ -1,6 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: Apache-2.0
-# Install the Debian packages that Headwater needs and that are missing; nothing when none is.
+# Install the Debian packages that Headwater needs and that are missing, and give the machine an
+# identity if it has none; nothing when nothing is missing.
 #
 # usage: setup/packages.sh run|test|fresh
 #   run    what `headwater` needs           test   and what `make test` needs
@@ -23,6 +24,12 @@ fresh) packages="$packages git mmdebstrap debian-archive-keyring" ;;
 	exit 2
 	;;
 esac
+
+# A container or a fresh root that never booted has no identity yet; systemd would make it like this.
+if [ ! -s /etc/machine-id ] && [ "$(id -u)" = 0 ]; then
+	echo "setup: making /etc/machine-id, the identity that records carry"
+	tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
+fi
 
 missing=
 for package in $packages; do
