@@ -10,6 +10,7 @@ Called by the verb `trace`. Promises: G1, and G2 in the balance it prints.
 import asyncio
 import json
 import os
+import shutil
 import signal
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +19,8 @@ import click
 from headwater_agent.service import Balance
 from headwater_agent.settings import AgentSettings, RingSettings
 from headwater_agent.slots import Placement, Workload
+from headwater_operator.accounts import Quotas
+from headwater_operator.accounts.quotas import STREAM_BYTES_MIN
 from headwater_prov.document import Document
 from headwater_prov.policy import CompiledPolicy
 
@@ -31,6 +34,9 @@ from headwater_cli.session import LocalSession, open_session
 
 TENANT = "local"
 NAMESPACE = "default"
+
+_STREAM_BYTES_MAX = 16 * 1024**3
+"""Some 300 million records: more than one document of them could be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +116,12 @@ def _settings(request: TraceRequest) -> AgentSettings:
     return AgentSettings(ring=RingSettings(size_bytes=size))
 
 
+def _quotas(state: Path) -> Quotas:
+    """Return what the run's stream may take: half of what is free, for it lives no longer."""
+    free = shutil.disk_usage(state).free
+    return Quotas(stream_bytes=max(STREAM_BYTES_MIN, min(_STREAM_BYTES_MAX, free // 2)))
+
+
 async def _capture(held: HeldCommand, request: TraceRequest, state: Path) -> _Outcome:
     placement = Placement(TENANT, (request.policy,), request.compiled)
     name = Path(held.executable).name
@@ -118,7 +130,9 @@ async def _capture(held: HeldCommand, request: TraceRequest, state: Path) -> _Ou
         try:
             cgroup.admit(held.pid)
             workload = Workload(NAMESPACE, name)
-            await session.bind(cgroup.identifier, workload, placement, path=cgroup.path)
+            await session.bind(
+                cgroup.identifier, workload, placement, _quotas(state), path=cgroup.path
+            )
             with SignalRelay(held.pid):
                 held.release()
                 outcome = _Outcome(await asyncio.to_thread(held.wait), session.mode)
