@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """`python -m tests.kernel SUITE...`: the kernel suite, one boot and one pytest session per kernel.
 
-Why: a boot per test would make the suite slow. Called by the Makefile. Each session runs inside its
-node VM over this checkout; the first one's output is shown as it comes, the others' when they end.
+Why: a boot per test would make the suite slow. Called by the Makefile. What a guest runs is built
+on the host before. Each session runs inside its node VM over this checkout; the first one's output
+is shown as it comes, the others' when they end.
 Exit status: that of the first session that failed, else 0.
 """
 
@@ -14,6 +15,9 @@ import time
 from pathlib import Path
 
 from headwater_cli.node_vm import Kernel, find_kernel
+
+from tests.kernel.behaviours import build
+from tests.kernel.programs_for import compile_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "kernel-suite"
@@ -78,7 +82,11 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     at_once = max(1, min(2, os.cpu_count() or 1))
     sessions: list[Session] = []
-    for number, kernel in enumerate(find_kernel(name) for name in chosen.kernel):
+    kernels = [find_kernel(name) for name in chosen.kernel]
+    build()
+    for kernel in kernels:
+        compile_for(kernel)
+    for number, kernel in enumerate(kernels):
         arguments = list(chosen.test) or ["tests/kernel"]
         marker = "every_kernel" if chosen.part and number > 0 else chosen.marker
         arguments += ["-m", marker] if marker else []
