@@ -10,6 +10,8 @@
 
 #define HW_COMPONENTS 48
 #define HW_COMPONENT_BYTES 256
+/* Last place in a text's data where a component may start; a mask. */
+#define HW_COMPONENT_START 4095
 
 static __always_inline bool hw_in_epoch(u32 *epochs, u32 epoch)
 {
@@ -110,11 +112,11 @@ static __always_inline void hw_fill_socket(struct hw_socket *to, u64 address)
 }
 
 static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw_vertex *vertex,
-					   struct hw_object *object)
+					   struct hw_object *object, u32 version)
 {
 	hw_fill_header(&vertex->header, context, HW_RECORD_VERTEX, 0);
 	vertex->object = object->id;
-	vertex->version = hw_version(object->state);
+	vertex->version = version;
 	vertex->type = object->type;
 	vertex->bare = 0;
 	vertex->owner = object->owner;
@@ -132,9 +134,11 @@ static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw
 	({                                                                            \
 		bool declared_ = true;                                                \
 		if (!hw_in_epoch((object)->declared, (context)->epoch)) {             \
+			/* Before its place: a version of a later record is not known here. */ \
+			u32 version_ = hw_version((object)->state);                   \
 			struct hw_vertex *vertex_ = hw_reserve_vertex();              \
 			if (vertex_) {                                                \
-				hw_fill_vertex(context, vertex_, object);             \
+				hw_fill_vertex(context, vertex_, object, version_);   \
 				fill;                                                 \
 				hw_submit(vertex_);                                   \
 				hw_enter_epoch((object)->declared, (context)->epoch); \
@@ -209,8 +213,9 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 	struct fs_struct *fs = task->fs;
 	const unsigned char *name = 0;
 	void *hashed = 0;
-	u32 used, i;
+	u64 used;
 	int length;
+	u32 i;
 
 	text->length = 0;
 	text->marks = vfsmount ? 0 : HW_TEXT_UNMOUNTED;
@@ -240,9 +245,12 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 		}
 		READ(name, dentry->d_name.name);
 		used = text->length;
-		if (used > HW_TEXT_DATA_MAX - 1)
+		if (used > HW_COMPONENT_START)
 			break;
-		length = bpf_probe_read_kernel_str(&text->data[used], HW_COMPONENT_BYTES, name);
+		/* Kernel 6.1's verifier forgets the check when the value is spilled. */
+		asm volatile("" : "+r"(used));
+		length = bpf_probe_read_kernel_str(&text->data[used & HW_COMPONENT_START],
+						   HW_COMPONENT_BYTES, name);
 		if (length <= 0)
 			break;
 		text->length = used + length;

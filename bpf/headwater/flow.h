@@ -182,54 +182,63 @@ static __always_inline bool hw_declare_bare(struct hw_context *context, struct h
 }
 
 /*
+ * The first mapping whose edge is due, or HW_MAPPINGS. Its number goes through
+ * the acting task's state, because the verifier would follow each number that a
+ * variable could have through all that comes behind.
+ */
+static __always_inline u32 hw_due_mapping(struct hw_context *context, struct hw_task_state *leader,
+					  bool reads)
+{
+	u32 i, memory_version = hw_version(leader->memory.state) + 1;
+	struct hw_mapping *mapping;
+	struct hw_object *object;
+	u64 id;
+
+	context->self->due = HW_MAPPINGS;
+	for (i = 0; i < HW_MAPPINGS; i++) {
+		mapping = &leader->mappings[i];
+		id = mapping->object;
+		if (!id)
+			break;
+		if (reads) {
+			object = shared_objects.lookup(&id);
+			if (object && mapping->object_version != hw_version(object->state) + 1)
+				context->self->due = i;
+		} else if (mapping->writable && mapping->memory_version != memory_version) {
+			context->self->due = i;
+		}
+	}
+	return context->self->due;
+}
+
+/*
  * CamFlow's sh_read and sh_write: whatever a process with a shared mapping takes
  * in or gives away may have gone through the mapping. CamFlow walks all mappings
  * at every flow; here a mapping's edge is due only when the side that sends has
- * another version than when it last sent.
+ * another version than when it last sent. One edge a call: of several mappings
+ * that changed since the process's last flow, the others come with its next.
  */
-static __always_inline void hw_shared_reads(struct hw_context *context,
-					    struct hw_task_state *leader)
+static __always_inline void hw_shared_flow(struct hw_context *context,
+					   struct hw_task_state *leader, bool reads)
 {
+	u32 due = hw_due_mapping(context, leader, reads), version;
 	struct hw_mapping *mapping;
 	struct hw_object *object;
-	u32 i, version;
 	u64 id;
 
-	for (i = 0; i < HW_MAPPINGS; i++) {
-		mapping = &leader->mappings[i];
-		id = mapping->object;
-		if (!id)
-			break;
-		object = shared_objects.lookup(&id);
-		if (!object)
-			continue;
+	if (due >= HW_MAPPINGS)
+		return;
+	mapping = &leader->mappings[due];
+	id = mapping->object;
+	object = shared_objects.lookup(&id);
+	if (!object || !hw_declare_bare(context, object))
+		return;
+	if (reads) {
 		version = hw_version(object->state) + 1;
-		if (mapping->object_version == version || !hw_declare_bare(context, object))
-			continue;
 		hw_derived(context, HW_RELATION_SH_READ, object, &leader->memory, 0);
 		mapping->object_version = version;
-	}
-}
-
-static __always_inline void hw_shared_writes(struct hw_context *context,
-					     struct hw_task_state *leader)
-{
-	struct hw_mapping *mapping;
-	struct hw_object *object;
-	u32 i, version;
-	u64 id;
-
-	for (i = 0; i < HW_MAPPINGS; i++) {
-		mapping = &leader->mappings[i];
-		id = mapping->object;
-		if (!id)
-			break;
+	} else {
 		version = hw_version(leader->memory.state) + 1;
-		if (!mapping->writable || mapping->memory_version == version)
-			continue;
-		object = shared_objects.lookup(&id);
-		if (!object || !hw_declare_bare(context, object))
-			continue;
 		hw_derived(context, HW_RELATION_SH_WRITE, &leader->memory, object, 0);
 		mapping->memory_version = version;
 	}
@@ -286,7 +295,7 @@ static __always_inline bool hw_used(struct hw_context *context, u8 relation, str
 	flow->header.marks = marks;
 	hw_submit(flow);
 	if (with_memory && leader->mappings[0].object)
-		hw_shared_writes(context, leader);
+		hw_shared_flow(context, leader, false);
 	return true;
 }
 
@@ -312,7 +321,7 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 		      !hw_vertex_off(context->config, HW_VERTEX_PROCESS_MEMORY);
 	if (with_memory) {
 		if (leader->mappings[0].object)
-			hw_shared_reads(context, leader);
+			hw_shared_flow(context, leader, true);
 		memory_key =
 			hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
 		with_memory = !hw_same_edge(context, task, memory_key);

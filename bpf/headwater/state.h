@@ -62,7 +62,7 @@ struct hw_task_state {
 	u32 clone_flags; /* of the clone under way */
 	struct hw_executable executables[HW_EXECUTABLES]; /* of the exec under way */
 	u32 executing;
-	u32 pad;
+	u32 due; /* number of the mapping whose edge is next */
 	u64 accepting; /* listening struct sock of the accept under way */
 };
 
