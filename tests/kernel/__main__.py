@@ -14,10 +14,9 @@ import sys
 import time
 from pathlib import Path
 
-from headwater_cli.node_vm import Kernel, find_kernel
+from headwater_cli.node_vm import Kernel, compile_for, find_kernel
 
 from tests.kernel.behaviours import build
-from tests.kernel.programs_for import compile_for
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "kernel-suite"

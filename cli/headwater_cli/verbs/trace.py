@@ -25,7 +25,7 @@ from headwater_prov.policy import (
 from headwater_cli import tracing
 from headwater_cli.errors import Failure, not_root
 from headwater_cli.launch import HeldCommand, resolve
-from headwater_cli.node_vm import NodeVm
+from headwater_cli.node_vm import NodeVm, compile_for
 from headwater_cli.options import GRAPH_FORMATS, ExampleCommand
 from headwater_cli.output import check_writable
 from headwater_cli.policy_files import describe
@@ -162,4 +162,6 @@ def _run_in_vm(command_line: tuple[str, ...]) -> int:
         at -= 1
     # The last of several --vm options counts.
     inside = [*words[:at], "--vm", "never", *words[at:]]
-    return NodeVm().run([sys.executable, "-m", "headwater_cli.main", *inside])
+    vm = NodeVm()
+    compile_for(vm.kernel)
+    return vm.run([sys.executable, "-m", "headwater_cli.main", *inside])

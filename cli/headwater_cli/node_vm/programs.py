@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Compile the capture programs for a guest's kernel on the host.
+"""Compile the capture programs for a node VM's kernel on this machine.
 
-Why: an emulated CPU takes more than a minute for what the host's does in seconds. The programs are
-kept by the kernel's types (BTF) and release, so all that is needed of the guest is in its kernel's
-image. Called by the runner of the kernel suite before it boots anything.
+Why: an emulated CPU takes more than a minute for what this one does in seconds. Programs are kept
+by the kernel's types (BTF) and release, so all that is needed of the guest is in its kernel's
+image. Called by `headwater trace` and the kernel suite's runner before they boot.
 """
 
 import lzma
@@ -12,8 +12,10 @@ import zlib
 from pathlib import Path
 
 import zstandard
-from headwater_agent.program_cache import cache_directory, compiled_programs
-from headwater_cli.node_vm import Kernel
+from headwater_agent.program_cache import ProgramCacheError, compiled_programs
+
+from headwater_cli.node_vm.errors import NodeVmError
+from headwater_cli.node_vm.kernels import Kernel, cache_directory
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
@@ -60,5 +62,15 @@ def types_of(kernel: Kernel) -> Path:
 
 
 def compile_for(kernel: Kernel) -> None:
-    """Leave the program set in the cache, where the guest looks for it."""
-    compiled_programs(types_of(kernel), kernel.release)
+    """Leave the program set in the cache, where the guest looks for it.
+
+    Raises:
+        NodeVmError: it does not compile, or the image is not one that can be read.
+    """
+    try:
+        compiled_programs(types_of(kernel), kernel.release)
+    except (ProgramCacheError, ValueError, OSError) as error:
+        raise NodeVmError(
+            f"no capture programs for kernel {kernel.release}: {error}",
+            "run `headwater doctor`, or take another kernel",
+        ) from error
