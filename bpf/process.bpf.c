@@ -347,7 +347,10 @@ RAW_TRACEPOINT_PROBE(sched_process_exit)
 	if (group->live.counter)
 		return 0;
 	leader = hw_leader_of(context.task, context.self, context.slot);
-	if (leader && hw_ends(&context, HW_RELATION_TERMINATE_PROC, leader->memory.declared))
+	/* Threads that end at once may all find that none is left: the first one here counts. */
+	if (!leader || __sync_fetch_and_or(&leader->memory.state, HW_STATE_ENDED) & HW_STATE_ENDED)
+		return 0;
+	if (hw_ends(&context, HW_RELATION_TERMINATE_PROC, leader->memory.declared))
 		hw_end(&context, HW_RELATION_TERMINATE_PROC, leader->memory.id,
 		       hw_send(&leader->memory));
 	return 0;

@@ -130,24 +130,24 @@ static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw
  *
  * Return false when the record was lost; then its edge must not be recorded.
  */
-#define HW_DECLARE(context, object, fill)                                             \
-	({                                                                            \
-		bool declared_ = true;                                                \
-		if (!hw_in_epoch((object)->declared, (context)->epoch)) {             \
+#define HW_DECLARE(context, object, fill)                                                      \
+	({                                                                                     \
+		bool declared_ = true;                                                         \
+		if (!hw_in_epoch((object)->declared, (context)->epoch)) {                      \
 			/* Before its place: a version of a later record is not known here. */ \
-			u32 version_ = hw_version((object)->state);                   \
-			struct hw_vertex *vertex_ = hw_reserve_vertex();              \
-			if (vertex_) {                                                \
-				hw_fill_vertex(context, vertex_, object, version_);   \
-				fill;                                                 \
-				hw_submit(vertex_);                                   \
-				hw_enter_epoch((object)->declared, (context)->epoch); \
-			} else {                                                      \
-				hw_lose((context)->slot, HW_LOSS_RING);               \
-				declared_ = false;                                    \
-			}                                                             \
-		}                                                                     \
-		declared_;                                                            \
+			u32 version_ = hw_version((object)->state);                            \
+			struct hw_vertex *vertex_ = hw_reserve_vertex();                       \
+			if (vertex_) {                                                         \
+				hw_fill_vertex(context, vertex_, object, version_);            \
+				fill;                                                          \
+				hw_submit(vertex_);                                            \
+				hw_enter_epoch((object)->declared, (context)->epoch);          \
+			} else {                                                               \
+				hw_lose((context)->slot, HW_LOSS_RING);                        \
+				declared_ = false;                                             \
+			}                                                                      \
+		}                                                                              \
+		declared_;                                                                     \
 	})
 
 static __always_inline bool hw_declare_task(struct hw_context *context, struct hw_object *object,

@@ -24,6 +24,9 @@ static __always_inline struct hw_task_state *hw_task_of(struct task_struct *task
 	struct hw_task_state *state =
 		tasks.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 
+	/* See hw_inode_object(). */
+	if (!state)
+		state = tasks.task_storage_get(task, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (state && !state->task.id)
 		hw_object_make(&state->task, HW_VERTEX_TASK, owner);
 	return state;
@@ -33,9 +36,13 @@ static __always_inline struct hw_task_state *hw_task_of(struct task_struct *task
 static __always_inline struct hw_task_state *hw_leader_of(struct task_struct *task,
 							  struct hw_task_state *state, u16 owner)
 {
-	if (hw_pid(task) != hw_tgid(task))
+	if (hw_pid(task) != hw_tgid(task)) {
 		state = tasks.task_storage_get(task->group_leader, 0,
 					       BPF_LOCAL_STORAGE_GET_F_CREATE);
+		if (!state)
+			state = tasks.task_storage_get(task->group_leader, 0,
+						       BPF_LOCAL_STORAGE_GET_F_CREATE);
+	}
 	if (state && !state->memory.id)
 		hw_object_make(&state->memory, HW_VERTEX_PROCESS_MEMORY, owner);
 	return state;
@@ -218,8 +225,8 @@ static __always_inline u32 hw_due_mapping(struct hw_context *context, struct hw_
  * another version than when it last sent. One edge a call: of several mappings
  * that changed since the process's last flow, the others come with its next.
  */
-static __always_inline void hw_shared_flow(struct hw_context *context,
-					   struct hw_task_state *leader, bool reads)
+static __always_inline void hw_shared_flow(struct hw_context *context, struct hw_task_state *leader,
+					   bool reads)
 {
 	u32 due = hw_due_mapping(context, leader, reads), version;
 	struct hw_mapping *mapping;

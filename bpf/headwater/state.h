@@ -24,6 +24,7 @@
 /* object.state: version in the upper half, flags in the lower */
 #define HW_STATE_OUT 1ULL /* this version has sent: the next edge in makes a new one */
 #define HW_STATE_MOVED 2ULL /* the state is in shared_objects, under the same id */
+#define HW_STATE_ENDED 4ULL /* its last edge is recorded */
 #define HW_STATE_VERSION_SHIFT 32
 #define HW_STATE_VERSION (1ULL << HW_STATE_VERSION_SHIFT)
 
@@ -152,6 +153,9 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 	struct hw_evicted *before;
 	u64 id;
 
+	/* Refused when another CPU makes it at the same time: then it is there by now. */
+	if (!object)
+		object = inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	if (!object)
 		return 0;
 	if (!object->id) {
