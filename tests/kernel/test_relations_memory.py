@@ -4,9 +4,12 @@
 from pathlib import Path
 
 import pytest
+from headwater_agent.decode import FlowRecord
+from headwater_agent.layout import Loss
+from headwater_prov.vocabulary import Relation
 
 from tests.kernel.graph import graph
-from tests.kernel.lab import Tenant
+from tests.kernel.lab import Lab, Tenant
 
 
 def test_shared_mapping(whole: Tenant, work: Path) -> None:
@@ -82,3 +85,16 @@ def test_child_has_its_parents_mappings(whole: Tenant, work: Path) -> None:
         terminate_task task2.0 -> task2.1
         terminate_proc memory2.0 -> memory2.1
     """)
+
+
+def test_g2_mappings_beyond_what_a_process_can_list_are_declared(
+    lab: Lab, whole: Tenant, work: Path
+) -> None:
+    records = whole.run(work, "map-many", "11")
+    mapped = [r for r in records if isinstance(r, FlowRecord) and r.relation is Relation.MMAP]
+    assert len(mapped) == 11
+    counters = lab.counters(whole.slot)
+    assert [sum(reason) for reason in zip(*(cpu.lost for cpu in counters), strict=True)] == [
+        3 if reason is Loss.MAPPINGS else 0 for reason in Loss
+    ]
+    assert len(records) + 3 == sum(cpu.captured for cpu in counters)

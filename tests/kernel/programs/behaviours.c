@@ -212,6 +212,18 @@ static void do_map_shared(void)
 	map(PROT_READ | PROT_WRITE, MAP_SHARED, fd);
 }
 
+static void do_map_many(void)
+{
+	int count = atoi(arguments[0]);
+	char name[16];
+
+	mark();
+	while (count-- > 0) {
+		snprintf(name, sizeof(name), "m%d", count);
+		map(PROT_READ, MAP_SHARED, opened(name, O_RDWR | O_CREAT));
+	}
+}
+
 static void do_map_private(void)
 {
 	int fd = opened("a", O_RDONLY);
@@ -597,6 +609,8 @@ static void churn_once(struct churning *with)
 		rename(name, other);
 		break;
 	case 11:
+		/* These stay: a process has room for few shared mappings. */
+		snprintf(name, sizeof(name), "m%u", choice / 16 % 3);
 		fd = open(name, O_RDWR | O_CREAT, 0644);
 		mmap(0, 4096, PROT_READ, MAP_SHARED, fd, 0);
 		close(fd);
@@ -671,6 +685,7 @@ static const struct {
 	{ "free-file", do_free_file },
 	{ "receive-descriptor", do_receive_descriptor },
 	{ "map-shared", do_map_shared },
+	{ "map-many", do_map_many },
 	{ "map-private", do_map_private },
 	{ "map-flows", do_map_flows },
 	{ "map-flows-read-only", do_map_flows_read_only },
