@@ -13,13 +13,13 @@ import os
 import re
 import sys
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
 from headwater_agent.btf import function_numbers
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
 from headwater_agent.program_object import (
-    INSTRUCTION_BYTES,
     MapSpec,
     ProgramObject,
     ProgramSpec,
@@ -33,11 +33,13 @@ RING_PAGES: Final = 1
 _HOOKS: Final = re.compile(r"^(LSM_PROBE|KFUNC_PROBE|RAW_TRACEPOINT_PROBE)\((\w+)", re.MULTILINE)
 _STRUCTS: Final = re.compile(r"\bstruct (\w+)")
 _KINDS: Final = {
-    "LSM_PROBE": ("lsm", "lsm__", "bpf_lsm_"),
-    "KFUNC_PROBE": ("fentry", "kfunc__", ""),
-    "RAW_TRACEPOINT_PROBE": ("raw_tracepoint", "raw_tracepoint__", None),
+    "LSM_PROBE": ("lsm", ("lsm__",), "bpf_lsm_"),
+    "KFUNC_PROBE": ("fentry", ("kfunc__", "kfunc__vmlinux__"), ""),
+    "RAW_TRACEPOINT_PROBE": ("raw_tracepoint", ("raw_tracepoint__",), None),
 }
-"""By bcc's macro: our word, bcc's prefix of the program, the kernel's prefix of the function."""
+"""By bcc's macro: our word, bcc's prefixes of the program, the kernel's prefix of the function.
+
+Newer versions of bcc name the module, vmlinux, in programs at a function's entry."""
 
 
 class CompileError(Exception):
@@ -83,10 +85,11 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
                 hook,
                 numbers.get(f"{prefix}{hook}", 0),
                 replace_map_references(
-                    _instructions(lib, compiled.module, f"{bcc_prefix}{hook}"), index_by_descriptor
+                    _instructions(lib, compiled.module, [f"{each}{hook}" for each in prefixes]),
+                    index_by_descriptor,
                 ),
             )
-            for kind, bcc_prefix, prefix, hook in hooks
+            for kind, prefixes, prefix, hook in hooks
         ),
     )
 
@@ -119,12 +122,13 @@ def _maps(lib: Any, module: Any) -> tuple[tuple[MapSpec, ...], dict[int, int]]:
     return specs, {lib.bpf_table_fd_id(module, index): index for index in range(count)}
 
 
-def _instructions(lib: Any, module: Any, name: str) -> bytes:
-    start = lib.bpf_function_start(module, name.encode())
-    size = lib.bpf_function_size(module, name.encode())
-    code = ctypes.string_at(start, size)
-    assert len(code) % INSTRUCTION_BYTES == 0
-    return code
+def _instructions(lib: Any, module: Any, names: Sequence[str]) -> bytes:
+    """The code of the program that has one of these names."""
+    for name in names:
+        size = lib.bpf_function_size(module, name.encode())
+        if size:
+            return ctypes.string_at(lib.bpf_function_start(module, name.encode()), size)
+    raise CompileError(f"bcc made no program {' or '.join(names)} of the text")
 
 
 def main() -> int:
