@@ -87,7 +87,7 @@ lint: setup ## style, types, import rules, licences, links
 	.venv/bin/mypy --no-error-summary demo/run demo/*.py || status=1; \
 	.venv/bin/lint-imports --no-logo --no-cache > build/imports.log 2>&1 \
 		|| { cat build/imports.log; status=1; }; \
-	git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty .venv/bin/clang-format --dry-run -Werror \
+	git ls-files 'bpf/*.c' 'bpf/*.h' 'tests/kernel/*.c' | xargs --no-run-if-empty .venv/bin/clang-format --dry-run -Werror \
 		|| status=1; \
 	$(PYTHON) setup/checks.py || status=1; \
 	[ $$status = 0 ] && echo "lint: clean" || { echo "lint: see above" >&2; exit 1; }
@@ -96,7 +96,7 @@ lint: setup ## style, types, import rules, licences, links
 format: setup ## put Python and C in the project's style
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format --quiet .
-	@git ls-files 'bpf/*.c' 'bpf/*.h' | xargs --no-run-if-empty .venv/bin/clang-format -i
+	@git ls-files 'bpf/*.c' 'bpf/*.h' 'tests/kernel/*.c' | xargs --no-run-if-empty .venv/bin/clang-format -i
 
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md

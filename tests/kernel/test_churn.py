@@ -10,7 +10,7 @@ from pathlib import Path
 import prov.model
 import pytest
 import zstandard
-from headwater_agent.layout import SlotFlag
+from headwater_agent.layout import Loss, SlotFlag
 from headwater_agent.node import NodeIdentity
 from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_prov.document import Document
@@ -67,7 +67,10 @@ def rendered(lab: Lab, tenant: Tenant, work: Path, *words: str) -> tuple[list[Do
     captured = sum(cpu.captured for cpu in lab.counters(tenant.slot))
     lost = [cpu.lost for cpu in lab.counters(tenant.slot)]
     assert balance.delivered + balance.declared == captured
-    assert balance.declared == sum(map(sum, lost)) == 0, lost
+    assert balance.declared == sum(map(sum, lost))
+    # Threads that change one object at once give up after some attempts, and say so.
+    contended = sum(cpu[Loss.CONTENTION] for cpu in lost)
+    assert balance.declared == contended <= captured / 100, lost
     edges = [edge for document in documents for edge in document.edges]
     assert Graph(edges).find_cycle() == []
     return documents, texts
