@@ -13,6 +13,8 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
+from headwater_agent.program_cache import cache_directory
+
 from headwater_cli.node_vm.errors import NodeVmError
 
 
@@ -31,15 +33,6 @@ class Kernel:
     def version(self) -> tuple[int, ...]:
         """The numbers at the start of the release, for comparison."""
         return tuple(int(part) for part in re.findall(r"\d+", self.release.split("-")[0])[:3])
-
-
-def cache_directory() -> Path:
-    """Return where downloads are kept: $HEADWATER_CACHE, else the user's cache directory."""
-    chosen = os.environ.get("HEADWATER_CACHE")
-    if chosen:
-        return Path(chosen)
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(base) / "headwater"
 
 
 def _in_tree(root: Path, release: str) -> Kernel | None:

@@ -12,10 +12,10 @@ import zlib
 from pathlib import Path
 
 import zstandard
-from headwater_agent.program_cache import ProgramCacheError, compiled_programs
+from headwater_agent.program_cache import ProgramCacheError, cache_directory, compiled_programs
 
 from headwater_cli.node_vm.errors import NodeVmError
-from headwater_cli.node_vm.kernels import Kernel, cache_directory
+from headwater_cli.node_vm.kernels import Kernel
 
 _SECTION = struct.Struct("<IIQQQQIIQQ")
 
