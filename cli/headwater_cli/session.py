@@ -158,4 +158,8 @@ def _enter(stack: ExitStack, capture: Any) -> KernelPort:
         entered = stack.enter_context(capture)
     except CaptureError as error:
         raise Failure(str(error), 'see "headwater doctor"') from error
+    if isinstance(entered, Capture):
+        for hook, status in entered.attached.items():
+            if status != "attached":
+                log.warning("hook %s is not attached, its relations are missing: %s", hook, status)
     return AttachedKernel(entered)
