@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from headwater_agent.decode import AnyRecord, VertexRecord
+from headwater_agent.layout import Loss
 from headwater_prov.vocabulary import VertexType
 
 from tests.kernel.graph import marks_in
@@ -129,5 +130,7 @@ def test_two_slots_at_once(lab: Lab, work: Path) -> None:
             assert cgroups_of_tasks(own) == {tenant.cgroup_id}
             for cpu, counted in enumerate(lab.counters(tenant.slot)):
                 numbers = [record.sequence for record in own if record.cpu == cpu]
-                assert sorted(numbers) == list(range(1, counted.captured + 1))
-                assert not any(counted.lost)
+                assert len(set(numbers)) == len(numbers) == counted.captured - sum(counted.lost)
+                # Both first touch and change one file at once: a hook may give up, and says so.
+                assert counted.lost[Loss.RING] == 0
+                assert sum(counted.lost) <= 11, counted
