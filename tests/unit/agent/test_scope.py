@@ -1,0 +1,134 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scope and policies in real maps of this kernel; without root these tests fail and say so."""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Iterator
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+from headwater_agent.bpf_load import create_map
+from headwater_agent.kernel_maps import KernelMap, KernelMapError, possible_cpus
+from headwater_agent.layout import SLOT_CONFIG, SlotFlag
+from headwater_agent.program_object import MapSpec
+from headwater_agent.scope import Scope, SlotConfig
+from headwater_prov.vocabulary import Relation, VertexType
+
+HASH, ARRAY, PER_CPU_ARRAY = 1, 2, 6
+LOW = 0x1234
+SHARED = 0xFFFF
+
+
+def make(name: str, kind: int, key: int, value: int, entries: int) -> KernelMap:
+    try:
+        descriptor = create_map(MapSpec(name, kind, key, value, entries, 0))
+    except PermissionError as error:
+        pytest.fail(f"{error}: these tests make BPF maps and need root or CAP_BPF")
+    return KernelMap(name, descriptor, key, value, kind == PER_CPU_ARRAY)
+
+
+@pytest.fixture
+def maps() -> Iterator[Any]:
+    made = SimpleNamespace(
+        scope=make("scope", HASH, 8, 4, 16),
+        scope_buckets=make("scope_buckets", ARRAY, 4, 8, 1 << 16),
+        active_config=make("active_config", ARRAY, 4, 4, 1024),
+        configs=make("configs", ARRAY, 4, 32, 2048),
+        counters=make("counters", PER_CPU_ARRAY, 4, 12, 4),
+    )
+    yield made
+    for each in vars(made).values():
+        os.close(each.fd)
+
+
+def bucket(maps: Any) -> int:
+    return int.from_bytes(maps.scope_buckets.lookup(struct.pack("<I", LOW)), "little")
+
+
+def test_cgroup_is_in_its_bucket_until_removed(maps: Any) -> None:
+    scope = Scope(cast(Any, maps))
+    cgroup = 7 << 16 | LOW
+    scope.add_cgroup(cgroup, 5)
+    assert (bucket(maps), scope.cgroups()) == (7 << 16 | 5, {cgroup: 5})
+    scope.add_cgroup(cgroup, 6)
+    assert (bucket(maps), scope.cgroups()) == (7 << 16 | 6, {cgroup: 6})
+    scope.remove_cgroup(cgroup)
+    scope.remove_cgroup(cgroup)
+    assert (bucket(maps), scope.cgroups()) == (0, {})
+
+
+def test_g1_same_low_bits_send_the_look_up_to_the_hash_map(maps: Any) -> None:
+    scope = Scope(cast(Any, maps))
+    one, other = 7 << 16 | LOW, 9 << 16 | LOW
+    scope.add_cgroup(one, 5)
+    scope.add_cgroup(other, 6)
+    assert bucket(maps) == SHARED
+    scope.remove_cgroup(one)
+    assert (bucket(maps), scope.cgroups()) == (SHARED, {other: 6})
+
+
+def test_g1_cgroup_that_the_kernel_entered_is_seen_by_its_neighbour(maps: Any) -> None:
+    maps.scope.update(struct.pack("<Q", 9 << 16 | LOW), struct.pack("<I", 6))
+    Scope(cast(Any, maps)).add_cgroup(7 << 16 | LOW, 5)
+    assert bucket(maps) == SHARED
+
+
+def test_removing_a_cgroup_leaves_a_stranger_in_its_bucket(maps: Any) -> None:
+    scope = Scope(cast(Any, maps))
+    scope.add_cgroup(7 << 16 | LOW, 5)
+    scope.remove_cgroup(9 << 16 | LOW)
+    assert bucket(maps) == 7 << 16 | 5
+
+
+def test_g6_policy_is_written_beside_the_one_in_force(maps: Any) -> None:
+    scope = Scope(cast(Any, maps))
+    key = struct.pack("<I", 3)
+    seen = []
+    for epoch in (11, 12, 13):
+        scope.bind(3, SlotConfig(epoch, SlotFlag.ACTIVE))
+        place = maps.active_config.lookup(key)
+        seen.append(int.from_bytes(place, "little"))
+        assert struct.unpack("<QQIIII", maps.configs.lookup(place))[3] == epoch
+    assert seen == [6, 7, 6]
+    before = struct.unpack("<QQIIII", maps.configs.lookup(struct.pack("<I", 7)))
+    assert before[3] == 12
+    for slot in (0, 1024):
+        with pytest.raises(ValueError, match="between 1 and 1023"):
+            scope.bind(slot, SlotConfig(1, SlotFlag.ACTIVE))
+
+
+def test_config_is_packed_as_layout_says() -> None:
+    off = frozenset({Relation(1), Relation(63), Relation(64), Relation(93)})
+    packed = SlotConfig(9, SlotFlag.ACTIVE | SlotFlag.ARGUMENTS, off, frozenset({VertexType(28)}))
+    words = struct.unpack("<QQIIII", packed.pack())
+    assert words == (1 << 1 | 1 << 63, 1 << 0 | 1 << 29, 1 << 28, 9, 17, 0)
+    assert len(packed.pack()) == SLOT_CONFIG.itemsize
+
+
+def test_per_cpu_values_come_one_by_one_without_padding(maps: Any) -> None:
+    each = [bytes([cpu + 1]) * 12 for cpu in range(possible_cpus())]
+    maps.counters.update(bytes(4), b"".join(value + bytes(4) for value in each))
+    assert maps.counters.lookup_cpus(bytes(4)) == each
+    with pytest.raises(KernelMapError, match="counters has no such entry"):
+        maps.counters.lookup_cpus(struct.pack("<I", 4))
+
+
+def test_map_errors_name_the_map(maps: Any) -> None:
+    for cgroup in range(16):
+        maps.scope.update(struct.pack("<Q", cgroup), bytes(4))
+    with pytest.raises(KernelMapError, match="map scope: ") as full:
+        maps.scope.update(struct.pack("<Q", 16), bytes(4))
+    assert full.value.errno == 7
+    with pytest.raises(ValueError, match="key of 4 bytes, not 8"):
+        maps.scope.lookup(bytes(4))
+    with pytest.raises(ValueError, match="value of 5 bytes, not 4"):
+        maps.scope.update(bytes(8), bytes(5))
+    assert maps.scope.delete(struct.pack("<Q", 3)) and not maps.scope.delete(struct.pack("<Q", 3))
+
+
+@pytest.mark.parametrize(("text", "count"), [("0\n", 1), ("0-3\n", 4), ("0,2-5,8\n", 9)])
+def test_possible_cpus_is_the_highest_number_and_one(text: str, count: int) -> None:
+    assert possible_cpus(text) == count
