@@ -4,7 +4,7 @@
  * the values of the maps that the agent reads or writes.
  *
  * One definition for both sides: headwater_agent/layout.py holds the same
- * layouts as numpy types, and tests/unit/test_layout.py compares every size and
+ * layouts as numpy types, and tests/unit/agent/test_layout.py compares every size and
  * offset with the debug information of the compiled object.
  *
  * A ring buffer record is an 8-byte kernel header and a payload. Every payload

@@ -4,8 +4,8 @@
 from pathlib import Path
 
 import pytest
+from headwater_agent.program_cache import cache_directory
 from headwater_cli.node_vm import NodeVmError, find_kernel, known_kernels
-from headwater_cli.node_vm.kernels import cache_directory
 
 
 def unpack(cache: Path, release: str, *, image_beside_modules: bool = False) -> None:
