@@ -162,7 +162,8 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 		hw_inode_key(inode, &key);
 		before = evicted.lookup(&key);
 		if (before) {
-			object->state = before->object.state;
+			/* Not over what another CPU has made of it since. */
+			__sync_val_compare_and_swap(&object->state, 0, before->object.state);
 			object->type = before->object.type;
 			object->owner = before->object.owner;
 			if (!__sync_val_compare_and_swap(&object->id, 0, before->object.id))
