@@ -9,7 +9,8 @@ bpftool writes the C form, and not always right: version 7.1 (Debian 12) gives e
 four, which moves half of ``struct inode`` on 6.12, and loses padding behind anonymous structs,
 which moves the namespaces' members on 7.2. So enums get their size here, the offset
 of every member of each struct that the programs name is asserted against BTF, and the few that
-stay wrong are read by offsets that come from BTF (``HW_OFFSET_*``). A wrong layout does not compile.
+stay wrong are read by offsets that come from BTF (``HW_OFFSET_*``). A wrong layout does not
+compile.
 
 Called by :mod:`headwater_agent.compile` before bcc is imported (bcc reads the environment when it
 compiles); nothing else needs it.
