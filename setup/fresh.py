@@ -106,15 +106,20 @@ def environment() -> Mapping[str, str]:
     }
 
 
-# Mounts and processes of a run end with it: both name spaces are its own.
+# Mounts and processes of a run end with it: both name spaces are its own. The root becomes a mount
+# and the name space's root, as on a machine: in a mere chroot the kernel refuses user name spaces
+# and changes to how "/" propagates, and both belong to what is tested.
 _INSIDE = """
 set -e
 root=$1; shift
 mount --make-rprivate /
+mount --bind "$root" "$root"
 for directory in dev sys; do mount --rbind /$directory "$root/$directory"; done
 mount -t proc proc "$root/proc"
 mount -t tmpfs -o mode=755 run "$root/run"
-exec chroot "$root" /bin/sh -c 'cd "$1" && shift && exec "$@"' sh "$@"
+cd "$root"
+pivot_root . mnt
+exec chroot . /bin/sh -c 'umount -l /mnt && cd "$1" && shift && exec "$@"' sh "$@"
 """
 
 
