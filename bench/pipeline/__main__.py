@@ -123,15 +123,20 @@ def main() -> None:
     parser.add_argument("--recording", type=Path, help=f"ring bytes to play; default {RECORDING}")
     parser.add_argument("--records", type=int, default=150_000, help="size of the simulated build")
     parser.add_argument("--runs", type=int, default=5, help="passes of which the median is printed")
+    parser.add_argument(
+        "--duplicate", action="store_true", help="under a policy with compression.duplicate"
+    )
     parser.add_argument("--no-nats", action="store_true", help="stop at compressed documents")
     arguments = parser.parse_args()
     path = arguments.recording or (RECORDING if RECORDING.exists() else None)
     recording = load(path) if path else simulate(arguments.records)
+    duplicate: bool = arguments.duplicate
     render(recording)  # the first pass pays for cold caches
-    passes = [render(recording) for _ in range(arguments.runs)]
-    shares = [render(recording, shares=True) for _ in range(arguments.runs)]
+    passes = [render(recording, duplicate=duplicate) for _ in range(arguments.runs)]
+    shares = [render(recording, shares=True, duplicate=duplicate) for _ in range(arguments.runs)]
     figures: dict[str, Any] = {
         "workload": recording.header.command,
+        "duplicate": duplicate,
         "kernel": recording.header.kernel,
         "render": report(recording, passes, shares),
     }
@@ -139,7 +144,8 @@ def main() -> None:
         published = []
         for _ in range(min(3, arguments.runs)):
             with tempfile.TemporaryDirectory() as state:
-                published.append(asyncio.run(publish(recording, Path(state) / "state")))
+                run = publish(recording, Path(state) / "state", duplicate=duplicate)
+                published.append(asyncio.run(run))
         figures["published"] = report_published(published)
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 - len(recording.ring)
     figures["peak_memory_bytes"] = memory

@@ -95,11 +95,16 @@ def chunks(recording: Recording) -> Iterator[tuple[RingChunk, float]]:
         at += size
 
 
-def make_pipeline(recording: Recording) -> Pipeline:
-    """A pipeline that knows the recording's slots, all of one tenant."""
+def make_pipeline(recording: Recording, *, duplicate: bool = False) -> Pipeline:
+    """A pipeline that knows the recording's slots, all of one tenant.
+
+    Args:
+        recording: whose slots.
+        duplicate: as in the policy's spec.compression: each document stands alone.
+    """
     pipeline = Pipeline(NODE, clock_offset_ns=CLOCK_OFFSET_NS)
     for slot, epoch in recording.header.slots.items():
-        pipeline.bind(SlotBinding(slot, TENANT, epoch, "bench"), KEY)
+        pipeline.bind(SlotBinding(slot, TENANT, epoch, "bench", duplicate), KEY)
     return pipeline
 
 
@@ -117,14 +122,15 @@ class _Stopwatch:
         return result
 
 
-def render(recording: Recording, *, shares: bool = False) -> Pass:
+def render(recording: Recording, *, shares: bool = False, duplicate: bool = False) -> Pass:
     """Ring bytes to compressed documents.
 
     Args:
         recording: what to render.
         shares: also time the calls into Python, which slows the pass down a little.
+        duplicate: as in the policy's spec.compression.
     """
-    pipeline = make_pipeline(recording)
+    pipeline = make_pipeline(recording, duplicate=duplicate)
     tenant = pipeline.tenants[TENANT]
     watches = {
         name: _Stopwatch(getattr(tenant, name)) for name in ("object_id", "name", "arguments")
@@ -156,7 +162,7 @@ def render(recording: Recording, *, shares: bool = False) -> Pass:
     )
 
 
-async def publish(recording: Recording, state: Path) -> Published:
+async def publish(recording: Recording, state: Path, *, duplicate: bool = False) -> Published:
     """Ring bytes to acknowledged messages in a tenant's stream, on a server started for it."""
     with EmbeddedNats(state) as server:
         await server.ensure_tenant(TENANT)
@@ -175,7 +181,7 @@ async def publish(recording: Recording, state: Path) -> Published:
                 await window.put(batch, answered)
             await asyncio.sleep(0)  # lets answers in, as between two reads of the ring
 
-        pipeline = make_pipeline(recording)
+        pipeline = make_pipeline(recording, duplicate=duplicate)
         cpu, begin = time.process_time(), time.perf_counter()
         for chunk, _ in chunks(recording):
             pipeline.feed(chunk)

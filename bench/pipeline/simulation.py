@@ -258,6 +258,13 @@ class SimulatedKernel:
         if self._flow(who, relation, Mark(marks), *ends, acting, 0, 0):
             self._receive(target, b_version, key)
 
+    def influenced(self, who: Process, relation: Relation) -> None:
+        """Information flows from a process to the machine."""
+        if self._declare(who, who.task):
+            who.task.has_sent = True
+            ends = (who.task.serial, who.task.version), (0, 0), (0, 0)
+            self._flow(who, relation, Mark.MAIN, *ends, 0, 0)
+
     def terminate(self, who: Process, relation: Relation, thing: Thing) -> None:
         """The last edge of an object."""
         if self._epoch(who) not in thing.declared:
@@ -287,6 +294,11 @@ class SimulatedKernel:
     def describe_again(self, who: Process, thing: Thing, *, bare: bool = False) -> None:
         """Record an object's vertex though the epoch has it."""
         self._vertex(who, thing, bare)
+
+    def change(self, who: Process, thing: Thing) -> None:
+        """An object's attributes change, and its vertex is recorded again."""
+        thing.body = bytes([self.random.getrandbits(7)]) + thing.body[1:]
+        self._vertex(who, thing, False)
 
     def fork(self, parent: Process, pid: int, cpu: int) -> Process:
         """A process starts another one."""

@@ -54,6 +54,7 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
             lambda: kernel.generated(who, Relation.SETATTR, kernel.iattr(who.cpu, slot)),
             lambda: kernel.used(who, Relation.GETPGID, stranger.memory),
             lambda: kernel.describe_again(who, thing, bare=bool(random.getrandbits(1))),
+            lambda: kernel.change(who, thing),
         ]
         chance = random.random()
         if chance < 0.06 and len(running[slot]) < 8:

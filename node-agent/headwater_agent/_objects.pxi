@@ -7,6 +7,11 @@ cdef enum:
     ROW_RESUMED = 2  # seen before and forgotten: its versions go on above all forgotten ones
     ROW_HISTORY = 4  # kernel versions were jumped over: see ObjectTable.history
     ROW_ASSOCIATED = 8  # a task's edge from the machine was made in this epoch
+    ROW_KEPT = 16  # what its last description said is kept: see ObjectTable.kept
+    ROW_GUESS = 32  # never described: its type is what the edge that mentioned it suggested
+    ROW_MARKED = 64  # the declaration at .at is the first, and has the mark hw:resumed
+
+    KEPT_BYTES = 72  # of a vertex record's body: its longest member, a task
 
 
 cdef struct Row:
@@ -24,10 +29,18 @@ cdef struct Row:
     uint32_t length
 
 
+cdef struct Kept:
+    # What documents that stand alone need of an object besides its row.
+    uint32_t document  # in which the versions from .low to the current one are declared
+    uint32_t low
+    uint8_t body[KEPT_BYTES]  # of the last vertex record; holds if the row has ROW_KEPT
+
+
 cdef class ObjectTable:
     """Rows by serial: open addressing over a dense array of rows."""
 
     cdef Row *rows
+    cdef Kept *kept  # by row, once a document has to stand alone; NULL until then
     cdef uint32_t *index  # row number + 1; 0: empty
     cdef uint64_t mask
     cdef int shift
@@ -48,7 +61,22 @@ cdef class ObjectTable:
 
     def __dealloc__(self):
         free(self.rows)
+        free(self.kept)
         free(self.index)
+
+    cdef int keep(self) except -1:
+        """From now on there is a place for what each object's description said.
+
+        Only tenants that ask for documents which stand alone pay for it: 80 bytes an object.
+        """
+        if self.kept == NULL:
+            self.kept = <Kept *>calloc(self.room, sizeof(Kept))
+            if self.kept == NULL:
+                raise MemoryError(f"descriptions of {self.room} objects")
+        return 0
+
+    cdef inline Kept *kept_of(self, const Row *row) noexcept:
+        return &self.kept[row - self.rows]
 
     cdef inline uint64_t slot_of(self, uint64_t serial) noexcept:
         return (serial * <uint64_t>0x9E3779B97F4A7C15) >> self.shift
@@ -66,12 +94,18 @@ cdef class ObjectTable:
 
     cdef int grow(self) except -1:
         cdef Row *rows = <Row *>realloc(self.rows, <size_t>self.room * 2 * sizeof(Row))
+        cdef Kept *kept
         cdef uint32_t *index
         cdef uint32_t number
         cdef uint64_t i
         if rows == NULL:
             raise MemoryError(f"object table of {self.room * 2} rows")
         self.rows = rows
+        if self.kept != NULL:
+            kept = <Kept *>realloc(self.kept, <size_t>self.room * 2 * sizeof(Kept))
+            if kept == NULL:
+                raise MemoryError(f"descriptions of {self.room * 2} objects")
+            self.kept = kept
         index = <uint32_t *>calloc((self.mask + 1) * 2, sizeof(uint32_t))
         if index == NULL:
             raise MemoryError(f"index of {self.room * 2} objects")
@@ -108,6 +142,8 @@ cdef class ObjectTable:
         self.count += 1
         row = &self.rows[number - 1]
         memset(row, 0, sizeof(Row))
+        if self.kept != NULL:
+            self.kept[number - 1].document = 0
         row.serial = serial
         return row
 

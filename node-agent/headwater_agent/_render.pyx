@@ -14,6 +14,10 @@ What is rare or needs a library (ids, names, gaps, compression) is called back i
 Promises: G2 (a number is seen once or reported), G4 (version edges before edges into the version),
 G5 (a tenant's versions count its own records; foreign steps are one edge, however many they were).
 
+A document either adds to earlier ones or stands alone: then every vertex that its edges mention is
+declared in it, with what was last said of its object. It stands alone as a whole, because a document
+holds records of all of a tenant's slots, and one that stands alone in part is of no use to anybody.
+
 One file longer than usual: C functions of one module can be inlined, of two they cannot. Buffers
 and the object table are included from _buffer.pxi and _objects.pxi.
 """
@@ -230,6 +234,10 @@ def scan(const uint8_t[::1] data not None, size_t limit):
     return at
 
 
+if sizeof(Task) > KEPT_BYTES or sizeof(Inode) > KEPT_BYTES:
+    raise AssertionError(f"a vertex record's body has more than the {KEPT_BYTES} bytes kept of it")
+
+
 cdef class Vocabulary:
     """The constant text of every relation and vertex type, made once per process.
 
@@ -282,7 +290,8 @@ cdef class Renderer:
 
     Args:
         host: what is done in Python: `object_id(serial) -> str`, `resumes(serial) -> bool`,
-            `retire(serial)`, `escape(raw) -> (json, flag)`, `cut()`, and for texts
+            `retire(serial)`, `escape(raw) -> (json, flag)`, `cut()`, `machine()`: the machine's
+            declaration with all attributes, and for texts
             `name(data, marks)` and `arguments(data, marks, vertex)`: the id of each text's vertex,
             its declaration unless this document has it, and attributes of the edge from it.
         vocabulary: the constant texts.
@@ -296,6 +305,10 @@ cdef class Renderer:
     cdef object host
     cdef Vocabulary vocabulary
     cdef ObjectTable table
+    cdef readonly bint stands_alone  # the document under way
+    cdef bint alone_asked  # by a record of it
+    cdef set older_declared  # in a document that stands alone: (serial, version), below Kept.low
+    cdef uint32_t machine_document  # in which the machine is declared with all its attributes
     cdef Buffer sections[SECTIONS]
     cdef bytes origin, machine
     cdef readonly int number
@@ -335,6 +348,7 @@ cdef class Renderer:
         self.document = 1
         self.second = -1
         self.cgroups = {}
+        self.older_declared = set()
 
     def __dealloc__(self):
         for section in range(SECTIONS):
@@ -409,6 +423,9 @@ cdef class Renderer:
         self.first_ns = self.last_ns = 0
         self.first_sequence = self.next_sequence
         self.document += 1
+        # Goes on as long as records ask for it, so that two slots' records do not cut at each turn.
+        self.stands_alone, self.alone_asked = self.alone_asked, False
+        self.older_declared.clear()
         return document
 
     def release(self):
@@ -428,6 +445,15 @@ cdef class Renderer:
         for section in range(SECTIONS):
             total += self.sections[section].size
         return total
+
+    cdef inline int stand_alone(self) except -1:
+        """A record comes that has to be in a document which stands alone."""
+        if not self.stands_alone:
+            self.host.cut()
+            self.table.keep()
+            self.stands_alone = True
+        self.alone_asked = True
+        return 0
 
     # -- vertices ---------------------------------------------------------------------------
 
@@ -456,34 +482,50 @@ cdef class Renderer:
             row.flags |= ROW_RESUMED
             row.tenant = self.table.floor
         if not declared:
+            row.flags |= ROW_GUESS
             self.undeclared += 1
         return row
 
-    cdef inline int begin_declaration(self, Row *row) except -1:
+    cdef inline Buffer *begin_vertex(self, const Row *row, uint32_t version) except NULL:
+        """Begin the declaration of a version: its name, type and version."""
         cdef TypeWords *words = &self.vocabulary.types[row.type]
         cdef Buffer *buffer = &self.sections[words.section]
         cdef char *at
         buffer_reserve(buffer, EDGE_BYTES)
-        row.at = <uint32_t>buffer.size
         at = write_literal(buffer.data + buffer.size, b'"hw:', 4)
         at = write_literal(at, row.id, ID_BYTES)
         at[0] = b'.'
-        at = write_decimal(at + 1, row.tenant)
+        at = write_decimal(at + 1, version)
         at = write_literal(at, words.text, words.size)
-        at = write_integer(at, False, row.tenant)
+        at = write_integer(at, False, version)
         buffer.size = at - buffer.data
+        return buffer
+
+    cdef inline Buffer *begin_declaration(self, Row *row) except NULL:
+        cdef uint32_t begin = <uint32_t>self.sections[self.vocabulary.types[row.type].section].size
+        cdef Buffer *buffer = self.begin_vertex(row, row.tenant)
+        row.at = begin
+        row.flags &= ~ROW_MARKED
         if row.flags & ROW_RESUMED:
             put_bytes(buffer, b',"hw:resumed":true', 18)
-            row.flags &= ~ROW_RESUMED
-        return 0
+            row.flags = (row.flags & ~ROW_RESUMED) | ROW_MARKED
+        elif self.stands_alone and row.flags & ROW_GUESS:
+            put_bytes(buffer, b',"hw:resumed":true', 18)
+        return buffer
 
     cdef inline int end_declaration(self, Row *row) except -1:
         cdef Buffer *buffer = &self.sections[self.vocabulary.types[row.type].section]
+        cdef Kept *kept
         put_bytes(buffer, b"},", 2)
         row.length = <uint32_t>buffer.size - row.at
         row.document = row.used = self.document
         self.enter(row)
         self.elements += 1
+        if self.stands_alone:
+            kept = self.table.kept_of(row)
+            if kept.document != self.document:
+                kept.document = self.document
+                kept.low = row.tenant
         return 0
 
     cdef inline void enter(self, Row *row) noexcept:
@@ -493,9 +535,51 @@ cdef class Renderer:
             row.flags &= ~ROW_ASSOCIATED
 
     cdef inline int declare(self, Row *row) except -1:
-        """Declare the current version by its type alone."""
-        self.begin_declaration(row)
+        """Declare the current version: by its type alone, or so that the document stands alone."""
+        cdef Buffer *buffer = self.begin_declaration(row)
+        if self.stands_alone:
+            self.described(buffer, row)
         return self.end_declaration(row)
+
+    cdef int described(self, Buffer *buffer, const Row *row) except -1:
+        """The attributes of the object's last description."""
+        if row.flags & ROW_FOREIGN:
+            put_bytes(buffer, b',"hw:foreign":true', 18)
+        elif row.flags & ROW_KEPT:
+            self.body(buffer, self.vocabulary.types[row.type].body, self.table.kept_of(row).body)
+        return 0
+
+    cdef int stand(self, Row *row, uint32_t version) except -1:
+        """Declare a version that an edge mentions, unless this document, which stands alone, has it."""
+        cdef Kept *kept = self.table.kept_of(row)
+        cdef Buffer *buffer
+        if version == row.tenant:
+            if kept.document != self.document:
+                self.declare(row)
+            return 0
+        if kept.document == self.document and version >= kept.low:
+            return 0
+        if (row.serial, version) in self.older_declared:
+            return 0
+        self.older_declared.add((row.serial, version))
+        buffer = self.begin_vertex(row, version)
+        if row.flags & ROW_GUESS:
+            put_bytes(buffer, b',"hw:resumed":true', 18)
+        self.described(buffer, row)
+        put_bytes(buffer, b"},", 2)
+        self.elements += 1
+        return 0
+
+    cdef int stand_machine(self) except -1:
+        """The same for the machine, which is all that its section holds."""
+        cdef Buffer *buffer = &self.sections[AGENT]
+        if self.machine_document != self.document:
+            self.machine_document = self.document
+            if buffer.size:
+                buffer.size = 0
+                self.elements -= 1
+            self.declare_agent(self.host.machine())
+        return 0
 
     cdef uint32_t older(self, Row *row, uint32_t version) except? 0xFFFFFFFF:
         """The tenant's version for a kernel version that a later record has left behind."""
@@ -513,6 +597,8 @@ cdef class Renderer:
         """Move an object on to a kernel version: declare it, and the version edge into it."""
         cdef uint32_t old = row.tenant
         cdef int relation
+        if self.stands_alone:
+            self.stand(row, old)
         if foreign:
             history = self.table.history.setdefault(row.serial, [])
             history.append((row.since, row.kernel, row.tenant - (row.kernel - row.since)))
@@ -530,6 +616,7 @@ cdef class Renderer:
 
     cdef uint32_t touch(self, Row *row, uint32_t version, bint new) except? 0xFFFFFFFF:
         """The tenant's version of an object that a record mentions, declared and linked."""
+        cdef uint32_t mentioned
         if version > row.kernel:
             if new and version - 1 > row.kernel:
                 self.step(row, version - 1, True)
@@ -540,9 +627,10 @@ cdef class Renderer:
             if row.document != self.document:
                 self.declare(row)
             self.enter(row)
-        if version == row.kernel:
-            return row.tenant
-        return self.older(row, version)
+        mentioned = row.tenant if version == row.kernel else self.older(row, version)
+        if self.stands_alone:
+            self.stand(row, mentioned)
+        return mentioned
 
     # -- edges ------------------------------------------------------------------------------
 
@@ -680,6 +768,8 @@ cdef class Renderer:
         if section == INFLUENCED:
             a = self.row_of(flow.a, flow.a_version, task, False)
             a_version = self.touch(a, flow.a_version, marks & MARK_NEW_A)
+            if self.stands_alone:
+                self.stand_machine()
             return self.edge(
                 relation, a.id, a_version, PyBytes_AS_STRING(self.machine), 0,
                 flow.flags, flow.offset, NULL, 0, False,
@@ -723,16 +813,20 @@ cdef class Renderer:
         cdef TypeWords *words = &self.vocabulary.types[vertex.type]
         cdef Row *row
         cdef Buffer *buffer
-        cdef bint first, retyped
+        cdef bint first, retyped, erased
         if words.size == 0:
             raise ValueError(f"vertex record of unknown type {vertex.type}")
         row = self.row_of(vertex.object, vertex.version, vertex.type, True)
         first = row.epoch < self.epoch
         retyped = row.type != vertex.type
+        row.flags &= ~ROW_GUESS
         if retyped:
             # Declared as unknown, perhaps in this very document, perhaps in another section.
-            self.erase(row)
-        row.type = vertex.type
+            erased = self.erase(row)
+            row.type = vertex.type
+            row.flags &= ~ROW_KEPT
+            if erased:
+                self.declare(row)
         if vertex.version > row.kernel:
             self.step(row, vertex.version, True)
         if vertex.bare:
@@ -742,32 +836,40 @@ cdef class Renderer:
                 self.enter(row)
         else:
             self.erase(row)
-            self.begin_declaration(row)
-            buffer = &self.sections[words.section]
+            buffer = self.begin_declaration(row)
             if foreign:
                 row.flags |= ROW_FOREIGN
                 put_bytes(buffer, b',"hw:foreign":true', 18)
             else:
                 row.flags &= ~ROW_FOREIGN
-                self.body(buffer, words.body, vertex)
+                self.body(buffer, words.body, vertex.body)
+                if self.table.kept != NULL:
+                    memcpy(self.table.kept_of(row).body, vertex.body, KEPT_BYTES)
+                    row.flags |= ROW_KEPT
             self.end_declaration(row)
         if words.body == BODY_TASK and not foreign and not row.flags & ROW_ASSOCIATED:
             row.flags |= ROW_ASSOCIATED
+            if self.stands_alone:
+                self.stand_machine()
+                self.stand(row, row.tenant)
             self.edge(
                 self.vocabulary.ran_on, PyBytes_AS_STRING(self.machine), 0,
                 row.id, row.tenant, 0, 0, NULL, 0, False,
             )
         return 0
 
-    cdef int erase(self, Row *row) except -1:
+    cdef bint erase(self, Row *row) noexcept:
         """Blank the current version's declaration if it is in this document: a key comes once."""
         cdef Buffer *buffer
-        if row.document == self.document:
-            buffer = &self.sections[self.vocabulary.types[row.type].section]
-            memset(buffer.data + row.at, b' ', row.length)
-            self.elements -= 1
-            row.document = 0
-        return 0
+        if row.document != self.document:
+            return False
+        buffer = &self.sections[self.vocabulary.types[row.type].section]
+        memset(buffer.data + row.at, b' ', row.length)
+        self.elements -= 1
+        row.document = 0
+        if row.flags & ROW_MARKED:
+            row.flags |= ROW_RESUMED  # still to be said
+        return True
 
     cdef int number_attribute(self, Buffer *buffer, bytes key, uint64_t value) except -1:
         cdef char *at
@@ -809,8 +911,8 @@ cdef class Renderer:
                 put_bytes(buffer, b',"hw:escaped":true', 18)
         return 0
 
-    cdef int body(self, Buffer *buffer, int kind, const Vertex *vertex) except -1:
-        """The attributes of a vertex record."""
+    cdef int body(self, Buffer *buffer, int kind, const uint8_t *body) except -1:
+        """The attributes of a vertex record: of its body, `KEPT_BYTES` at most."""
         cdef const Task *task
         cdef const Memory *memory
         cdef const Inode *inode
@@ -819,7 +921,7 @@ cdef class Renderer:
         cdef char *at
         cdef int i
         if kind == BODY_TASK:
-            task = <const Task *>vertex.body
+            task = <const Task *>body
             self.number_attribute(buffer, b',"cf:pid":', task.pid)
             self.number_attribute(buffer, b',"cf:tgid":', task.tgid)
             self.number_attribute(buffer, b',"cf:vpid":', task.vpid)
@@ -835,14 +937,14 @@ cdef class Renderer:
             if attributes is not None:
                 put_object(buffer, attributes)
         elif kind == BODY_MEMORY:
-            memory = <const Memory *>vertex.body
+            memory = <const Memory *>body
             self.number_attribute(buffer, b',"cf:tgid":', memory.tgid)
             self.number_attribute(buffer, b',"cf:uid":', memory.uid)
             self.number_attribute(buffer, b',"cf:gid":', memory.gid)
             self.number_attribute(buffer, b',"hw:cgroup":', memory.cgroup)
             self.name_attribute(buffer, memory.comm)
         elif kind == BODY_INODE:
-            inode = <const Inode *>vertex.body
+            inode = <const Inode *>body
             self.mode_attribute(buffer, b',"cf:mode":"', inode.mode)
             self.number_attribute(buffer, b',"cf:uid":', inode.uid)
             self.number_attribute(buffer, b',"cf:gid":', inode.gid)
@@ -862,7 +964,7 @@ cdef class Renderer:
                     break
             buffer.size = at - buffer.data
         elif kind == BODY_SOCKET:
-            socket = <const Socket *>vertex.body
+            socket = <const Socket *>body
             self.number_attribute(buffer, b',"cf:uid":', socket.uid)
             self.number_attribute(buffer, b',"cf:gid":', socket.gid)
             self.number_attribute(buffer, b',"cf:ino":', socket.ino)
@@ -870,7 +972,7 @@ cdef class Renderer:
             self.number_attribute(buffer, b',"hw:socketType":', socket.type)
             self.number_attribute(buffer, b',"hw:protocol":', socket.protocol)
         elif kind == BODY_IATTR:
-            iattr = <const Iattr *>vertex.body
+            iattr = <const Iattr *>body
             self.mode_attribute(buffer, b',"cf:valid":"', iattr.valid)
             self.mode_attribute(buffer, b',"cf:mode":"', iattr.mode)
             self.number_attribute(buffer, b',"cf:uid":', iattr.uid)
@@ -951,6 +1053,7 @@ cdef class Walker:
     cdef list renderers
     cdef uint32_t tokens[SLOTS]
     cdef int32_t tenants[SLOTS]
+    cdef uint8_t alone[SLOTS]
     cdef readonly uint64_t records, discarded, unknown
 
     def __cinit__(self, high, unexpected, enter_epoch):
@@ -960,12 +1063,19 @@ cdef class Walker:
         self.renderers = [None] * SLOTS
         memset(self.tokens, 0, sizeof(self.tokens))
         memset(self.tenants, 0xFF, sizeof(self.tenants))
+        memset(self.alone, 0, sizeof(self.alone))
 
     def set_tenant(self, int slot, int number):
         """Say whose objects are those made in a slot."""
         if not 0 < slot < SLOTS:
             raise ValueError(f"slot {slot}: must be 1 .. {SLOTS - 1}")
         self.tenants[slot] = number
+
+    def set_alone(self, int slot, bint alone):
+        """Say whether a slot's records, from the next one on, need documents that stand alone."""
+        if not 0 < slot < SLOTS:
+            raise ValueError(f"slot {slot}: must be 1 .. {SLOTS - 1}")
+        self.alone[slot] = alone
 
     def feed(self, const uint8_t[::1] data not None):
         """Render whole, submitted records, as `scan` measured them.
@@ -1011,6 +1121,8 @@ cdef class Walker:
                 self.renderers[slot] = entered
                 self.tokens[slot] = header.epoch
             renderer = <Renderer>self.renderers[slot]
+            if self.alone[slot]:
+                renderer.stand_alone()
             if kind == RECORD_FLOW and payload == sizeof(Flow):
                 if renderer.vocabulary.words[header.relation].head == NULL:
                     raise ValueError(f"flow record of unknown relation {header.relation}")

@@ -78,6 +78,23 @@ class BatchStatistics:
     """Time spent in zstd."""
 
 
+def machine_attributes(node: NodeIdentity, epoch: int, policy_hash: str) -> dict[str, object]:
+    """All that is said of the machine in an epoch."""
+    return {
+        "prov:type": {"$": VertexType.MACHINE.qualified_name, "type": "xsd:QName"},
+        "cf:version": 0,
+        "cf:u_sysname": node.sysname,
+        "cf:u_release": node.release,
+        "cf:u_version": node.version,
+        "cf:u_machine": node.machine,
+        "hw:node": node.token,
+        "hw:bootId": node.boot_id.hex(),
+        "hw:mode": node.mode,
+        "hw:epoch": epoch,
+        "hw:policy": policy_hash,
+    }
+
+
 class BatchMaker:
     """Makes the messages of one tenant.
 
@@ -156,23 +173,13 @@ class BatchMaker:
 
     def machine(self, epoch: int, policy_hash: str) -> Batch:
         """The record that begins an epoch: the machine, its kernel, the mode and the policy."""
-        node = self._node
-        agent = {
-            "prov:type": {"$": VertexType.MACHINE.qualified_name, "type": "xsd:QName"},
-            "cf:version": 0,
-            "cf:u_sysname": node.sysname,
-            "cf:u_release": node.release,
-            "cf:u_version": node.version,
-            "cf:u_machine": node.machine,
-            "hw:node": node.token,
-            "hw:bootId": node.boot_id.hex(),
-            "hw:mode": node.mode,
-            "hw:epoch": epoch,
-            "hw:policy": policy_hash,
-        }
-        document = {"prefix": dict(PREFIXES), "agent": {f"hw:{self._machine}.0": agent}}
+        document = {"prefix": dict(PREFIXES), "agent": self.machine_agent(epoch, policy_hash)}
         headers = self._headers(1, None) | _of_epoch(epoch, policy_hash)
         return Batch(self._tenant, RecordClass.MACHINE, _compress(document), headers, 0, 0)
+
+    def machine_agent(self, epoch: int, policy_hash: str) -> dict[str, dict[str, object]]:
+        """The machine with all its attributes, by its name: section `agent` of a document."""
+        return {f"hw:{self._machine}.0": machine_attributes(self._node, epoch, policy_hash)}
 
     def _headers(self, elements: int, covers: SequenceRange | None) -> dict[str, str]:
         headers: dict[str, str] = {

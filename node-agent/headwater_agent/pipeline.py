@@ -42,6 +42,8 @@ class SlotBinding:
     """The token in the records; never 0, unique among all slots of one load."""
 
     policy_hash: str
+    duplicate: bool = False
+    """Documents with the slot's records stand alone: all that their edges mention is declared."""
 
 
 class Workload(Protocol):
@@ -76,8 +78,9 @@ class Pipeline:
             node: this node and load.
             limits: when a document is cut.
             clock_offset_ns: wall clock minus CLOCK_BOOTTIME; None: as the host's clocks say now.
-            max_objects: objects remembered for all tenants together, about 90 bytes each; those
-                beyond are forgotten, oldest first, and declared again when they come back.
+            max_objects: objects remembered for all tenants together, about 90 bytes each, and 80
+                more for tenants with documents that stand alone; those beyond are forgotten, oldest
+                first, and declared again when they come back.
         """
         if clock_offset_ns is None:
             clock_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
@@ -226,8 +229,9 @@ class Pipeline:
         if known is None or known[0].slot != slot:
             self.sequences.refuse(slot, cpu, sequence)
             return None
-        _, tenant, epoch = known
+        binding, tenant, epoch = known
         tenant.begin_epochs(epoch)
+        self._walker.set_alone(slot, binding.duplicate)
         return tenant.renderer
 
 

@@ -19,6 +19,9 @@ Before the first edge into a version that the record made (marks NEW_*), its ver
 that this tenant's records do not explain was made by another's: all such steps together are one
 version edge with ``hw:foreign``. So a tenant's versions count from 0 without holes, whatever the
 kernel counted.
+
+A document that stands alone declares every vertex that its edges mention, with what the last vertex
+record said of the object. What vertex records say is kept from the first such document on.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ from headwater_prov.vocabulary import (
     VertexType,
 )
 
+from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
 from headwater_agent.layout import Mark, RecordKind, TextMark
 from headwater_agent.names import arguments_of, path_of
@@ -79,7 +83,16 @@ class _Object:
     resumed: bool = False
     """Not yet declared since its record was lost or it came back."""
 
+    guessed: bool = False
+    """No vertex record has come: the type is what an edge suggested."""
+
+    marked: bool = False
+    """Its last declaration was its first, and has the mark ``hw:resumed``."""
+
     foreign: bool = False
+
+    described: Json = field(default_factory=dict)
+    """What its last vertex record said, if that is kept."""
 
     @property
     def vertex(self) -> str:
@@ -123,6 +136,9 @@ class ReferenceRenderer:
         self._document: Json = {"prefix": dict(PREFIXES)}
         self._sequence = 0
         self._epoch = 0
+        self._policy = ""
+        self._stands_alone = False
+        self._keeps = False
         self._time = ""
         self._index = 0
 
@@ -136,18 +152,25 @@ class ReferenceRenderer:
         """Leave numbers to a gap."""
         self._sequence += count
 
-    def record(self, record: AnyRecord, epoch: int) -> None:
+    def record(
+        self, record: AnyRecord, epoch: int, policy: str = "", *, stands_alone: bool = False
+    ) -> None:
         """Render one record.
 
         Args:
             record: the next one of the tenant's, in the order of the ring.
             epoch: the tenant's own number of the epoch that it falls in; never less than before.
+            policy: hash of the policy in force.
+            stands_alone: whether the document does; the same for all its records.
         """
         if epoch > self._epoch:
             self._section("agent")[self._machine] = _attributes(VertexType.MACHINE, 0)
         self._sequence += 1
         self._index = 0
         self._epoch = epoch
+        self._policy = policy
+        self._stands_alone = stands_alone
+        self._keeps |= stands_alone
         self._time = format_time(record.time_ns + self._clock_offset_ns)
         match record:
             case VertexRecord():
@@ -195,7 +218,7 @@ class ReferenceRenderer:
             case ProvClass.INFLUENCED:
                 self._know(flow.a, flow.a_version, VertexType.TASK)
                 a = self._touch(flow.a, flow.a_version, Mark.NEW_A in flow.marks)
-                self._main_edge(flow, a, self._machine)
+                self._main_edge(flow, a, self._mention_machine())
             case informed_or_derived:
                 informed = informed_or_derived is ProvClass.INFORMED
                 unknown = VertexType.TASK if informed else VertexType.INODE_UNKNOWN
@@ -230,10 +253,14 @@ class ReferenceRenderer:
             known = self._add(record.object, record.version, record.type, resumed)
         first = known.epoch < self._epoch
         retyped = known.type is not record.type
+        known.guessed = False
         if retyped:
             # It was declared as unknown, in this document or an earlier one.
-            self._section(known.type.prov).pop(known.vertex, None)
+            declared = self._retract(known)
             known.type = record.type
+            known.described = {}
+            if declared:
+                self._declare(known)
         if record.version > known.kernel:
             self._step(known, record.version, foreign=True)
         foreign = self._is_foreign(record)
@@ -243,11 +270,12 @@ class ReferenceRenderer:
         else:
             known.foreign = foreign
             described = {"hw:foreign": True} if foreign else self._describe(record)
-            self._section(known.type.prov).pop(known.vertex, None)
+            known.described = described if self._keeps else {}
+            self._retract(known)
             self._declare(known, described)
         if record.type is VertexType.TASK and not foreign and known.associated < self._epoch:
             known.associated = self._epoch
-            self._edge(Relation.RAN_ON, self._machine, known.vertex)
+            self._edge(Relation.RAN_ON, self._mention_machine(), self._mention(known, known.tenant))
 
     def _text(self, record: TextRecord) -> None:
         is_name = record.kind is RecordKind.NAME
@@ -280,7 +308,10 @@ class ReferenceRenderer:
     def _know(self, serial: int, version: int, unknown: VertexType) -> _Object:
         """The object; one that no vertex record has declared is numbered above all that ended."""
         known = self._objects.get(serial)
-        return known or self._add(serial, version, unknown, resumed=True)
+        if known is None:
+            known = self._add(serial, version, unknown, resumed=True)
+            known.guessed = True
+        return known
 
     def _add(self, serial: int, version: int, kind: VertexType, resumed: bool) -> _Object:
         known = _Object(self._object_id(serial), kind, version, resumed=resumed)
@@ -298,10 +329,10 @@ class ReferenceRenderer:
             self._step(known, version, foreign=not new)
         elif known.epoch < self._epoch:
             self._declare(known)
-        return vertex_name(known.id, known.version_of(version))
+        return self._mention(known, known.version_of(version))
 
     def _step(self, known: _Object, version: int, foreign: bool) -> None:
-        before = known.vertex
+        before = self._mention(known, known.tenant)
         known.kernel = version
         known.tenant += 1
         known.versions[version] = known.tenant
@@ -317,10 +348,43 @@ class ReferenceRenderer:
         if known.vertex in section:
             return
         declared = _attributes(known.type, known.tenant)
+        if self._stands_alone:
+            declared = self._in_full(known, known.tenant)
         if known.resumed:
             declared["hw:resumed"] = True
-            known.resumed = False
+        known.marked, known.resumed = known.resumed, False
         section[known.vertex] = declared | (attributes or {})
+
+    def _retract(self, known: _Object) -> bool:
+        """Take back the current version's declaration; return whether this document had it."""
+        declared = self._section(known.type.prov).pop(known.vertex, None)
+        if declared is None:
+            return False
+        known.resumed = known.marked
+        return True
+
+    def _mention(self, known: _Object, version: int) -> str:
+        """A vertex's name for an edge; where the document stands alone it is declared there."""
+        name = vertex_name(known.id, version)
+        if self._stands_alone and version == known.tenant:
+            self._declare(known)
+        elif self._stands_alone:
+            self._section(known.type.prov).setdefault(name, self._in_full(known, version))
+        return name
+
+    def _mention_machine(self) -> str:
+        """The machine's name for an edge."""
+        if self._stands_alone:
+            full = machine_attributes(self._node, self._epoch, self._policy)
+            self._section("agent")[self._machine] = full
+        return self._machine
+
+    def _in_full(self, known: _Object, version: int) -> Json:
+        """All that is known of an object: how a document that stands alone declares it."""
+        declared = _attributes(known.type, version)
+        if known.guessed:
+            declared["hw:resumed"] = True
+        return declared | ({"hw:foreign": True} if known.foreign else known.described)
 
     def _text_vertex(
         self, identifier: str, kind: VertexType, attribute: str, raw: bytes, truncated: bool

@@ -262,6 +262,7 @@ class Agent:
                 tenant=slot.tenant,
                 epoch=slot.epoch,
                 policy_hash=slot.policy_hash,
+                duplicate=placement.compiled.duplicate,
             )
             key = self._tenant_key(slot.tenant)
             await asyncio.wrap_future(self._ring.call(lambda pipeline: pipeline.bind(binding, key)))

@@ -16,6 +16,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+import orjson
 import zstandard
 from headwater_prov.identifiers import ObjectIds
 from headwater_prov.vocabulary import GapReason, VertexType
@@ -193,6 +194,10 @@ class TenantPipeline:
     def retire(self, serial: int) -> None:
         """An entity ended; an inode may come back from the disk under the same serial."""
         self._forgotten.add(serial)
+
+    def machine(self) -> bytes:
+        """The machine's declaration with all its attributes, for a document that stands alone."""
+        return orjson.dumps(self._batches.machine_agent(self.renderer.epoch, self._policy()))[1:-1]
 
     def escape(self, raw: bytes) -> tuple[bytes, bool]:
         """A command's name as a JSON string, and whether it had to be escaped."""

@@ -70,7 +70,7 @@ class CompiledPolicy:
         vertices_off: vertex types of which no relation is recorded.
         compress_nodes: new versions only after the object has sent information.
         compress_edges: an equal flow between equal versions once only.
-        duplicate: both vertices again with every relation.
+        duplicate: every document declares all vertices that its relations mention.
         arguments: whether arguments of executed programs are recorded.
         suspend: whether nothing is recorded at all.
         members: hashes of the policies that a combination is made of, else its own.

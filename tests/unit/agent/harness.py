@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,10 +38,22 @@ class Fed:
     pipeline: Pipeline
     batches: list[Batch] = field(default_factory=list)
     fed: int = 0
+    alone: set[int] = field(default_factory=set)
+    """Epoch tokens whose policy has compression.duplicate."""
 
-    def bind(self, slot: int, tenant: str, epoch: int, policy: str = "policy") -> None:
+    def bind(
+        self,
+        slot: int,
+        tenant: str,
+        epoch: int,
+        policy: str = "policy",
+        *,
+        duplicate: bool = False,
+    ) -> None:
         """An epoch of a slot, for the pipeline and for all CPUs of the kernel."""
-        self.pipeline.bind(SlotBinding(slot, tenant, epoch, policy), KEYS[tenant])
+        self.pipeline.bind(SlotBinding(slot, tenant, epoch, policy, duplicate), KEYS[tenant])
+        if duplicate:
+            self.alone.add(epoch)
         self.kernel.set_epoch(slot, epoch)
 
     def read(self) -> None:
@@ -68,15 +80,19 @@ def feed(
     max_records: int = 4096,
     max_bytes: int = 512 * 1024,
     max_objects: int = 300_000,
+    duplicate: Collection[int] = (),
 ) -> Fed:
-    """Run a workload under one epoch of each slot (slot: tenant) and read all of it."""
+    """Run a workload under one epoch of each slot (slot: tenant) and read all of it.
+
+    The policies of the slots in `duplicate` have compression.duplicate.
+    """
     limits = BatchLimits(max_bytes=max_bytes, max_records=max_records)
     pipeline = Pipeline(
         NODE, limits=limits, clock_offset_ns=CLOCK_OFFSET_NS, max_objects=max_objects
     )
     fed = Fed(kernel, pipeline)
     for slot, tenant in slots.items():
-        fed.bind(slot, tenant, epoch=10 + slot)
+        fed.bind(slot, tenant, epoch=10 + slot, duplicate=slot in duplicate)
         pipeline.describe(CGROUP, tenant, Workload("shop", "web-1"))
     work()
     fed.finish()

@@ -68,12 +68,13 @@ def test_file_that_is_no_recording_is_refused(tmp_path: Path, content: bytes) ->
         load(tmp_path / "file")
 
 
-def test_recorded_build_renders_as_the_reference_says_and_keeps_the_rules() -> None:
+@pytest.mark.parametrize("duplicate", [False, True])
+def test_recorded_build_renders_as_the_reference_says_and_keeps_the_rules(duplicate: bool) -> None:
     """What a real kernel wrote: its first four thousand records."""
     recording = load(RECORDING)
     ring = bytes(recording.ring)
     begin = cut_after(ring, 4_000)
-    pipeline = make_pipeline(recording)
+    pipeline = make_pipeline(recording, duplicate=duplicate)
     pipeline.feed(RingChunk(recording.ring[:begin], 0))
     reference = ReferenceRenderer(KEY, NODE, CLOCK_OFFSET_NS, {1}.__contains__, {})
     validator = Validator()
@@ -82,7 +83,7 @@ def test_recorded_build_renders_as_the_reference_says_and_keeps_the_rules() -> N
         if batch.klass == "machine":
             continue
         for _ in range(batch.last - batch.first + 1):
-            reference.record(next(records), 1)
+            reference.record(next(records), 1, "bench", stands_alone=duplicate)
         text = zstandard.decompress(batch.payload)
         assert orjson.loads(text) == reference.cut()
         validator.feed(

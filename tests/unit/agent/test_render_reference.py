@@ -8,6 +8,7 @@ from random import Random
 import pytest
 from headwater_agent.decode import AnyRecord, decode
 from headwater_agent.reference import ReferenceRenderer, count_elements
+from headwater_prov.vocabulary import Relation
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -43,6 +44,7 @@ def compare(fed: Fed) -> int:
             record for record in decode(bytes(fed.kernel.ring)) if TENANTS[record.slot] == tenant
         ]
         at = epoch = 0
+        asked = False  # by a record of the document before
         for batch in fed.batches:
             if batch.tenant != tenant or batch.klass == "machine":
                 continue
@@ -52,9 +54,13 @@ def compare(fed: Fed) -> int:
                 continue
             assert int(batch.headers["Hw-Epoch"]) >= epoch
             epoch = int(batch.headers["Hw-Epoch"])
-            for record in records[at : at + count]:
+            own = records[at : at + count]
+            asked_before, asked = asked, any(record.epoch in fed.alone for record in own)
+            assert asked_before or asked == (own[0].epoch in fed.alone)
+            for record in own:
                 assert EPOCHS[record.epoch][1] <= epoch
-                reference.record(record, epoch)
+                policy = batch.headers["Hw-Policy"]
+                reference.record(record, epoch, policy, stands_alone=asked or asked_before)
             at += count
             expected = reference.cut()
             found = document_of(batch)
@@ -75,6 +81,7 @@ def compare(fed: Fed) -> int:
     compress=st.booleans(),
     slots=st.sampled_from([[1], [1, 2], [1, 3], [1, 2, 3]]),
     max_records=st.sampled_from([1, 7, 4096]),
+    duplicate=st.sampled_from([[], [1], [3], [1, 2, 3]]),
     steps=st.integers(0, 150),
 )
 def test_documents_equal_the_reference(
@@ -86,6 +93,7 @@ def test_documents_equal_the_reference(
     compress: bool,
     slots: list[int],
     max_records: int,
+    duplicate: list[int],
     steps: int,
 ) -> None:
     kernel = SimulatedKernel(
@@ -96,31 +104,56 @@ def test_documents_equal_the_reference(
         {slot: TENANTS[slot] for slot in slots},
         lambda: random_workload(kernel, slots, steps),
         max_records=max_records,
+        duplicate=duplicate,
     )
     compare(fed)
 
 
+@pytest.mark.parametrize("duplicate", [(False, False), (False, True), (True, False), (True, True)])
 @pytest.mark.parametrize("seed", range(5))
-def test_documents_equal_the_reference_across_a_policy_edit(seed: int) -> None:
+def test_documents_equal_the_reference_across_a_policy_edit(
+    seed: int, duplicate: tuple[bool, bool]
+) -> None:
     """The edit reaches one CPU first: for a while both epochs are in force."""
     kernel = SimulatedKernel(Random(seed), cpus=2)
 
     def work() -> None:
         random_workload(kernel, [1], 100)
-        fed.bind(1, "alpha", 21, "policy 2")
+        fed.bind(1, "alpha", 21, "policy 2", duplicate=duplicate[1])
         kernel.set_epoch(1, 11, range(1, 2))
         random_workload(kernel, [1], 100)
         kernel.set_epoch(1, 21)
         random_workload(kernel, [1], 100)
 
-    fed = feed(kernel, {1: "alpha", 3: "alpha"}, lambda: None)
+    slots = {1: "alpha", 3: "alpha"}
+    fed = feed(kernel, slots, lambda: None, max_records=30, duplicate=[1] if duplicate[0] else [])
     work()
     fed.finish()
     assert compare(fed) > 200
 
 
-def test_documents_equal_the_reference_when_cut_by_size() -> None:
+@pytest.mark.parametrize("duplicate", [[], [1]])
+def test_documents_equal_the_reference_when_cut_by_size(duplicate: list[int]) -> None:
     kernel = SimulatedKernel(Random(5))
-    fed = feed(kernel, {1: "alpha"}, lambda: random_workload(kernel, [1], 2_000), max_bytes=20_000)
+    fed = feed(
+        kernel,
+        {1: "alpha"},
+        lambda: random_workload(kernel, [1], 2_000),
+        max_bytes=20_000,
+        duplicate=duplicate,
+    )
     assert compare(fed) > 1_000
     assert len(fed.batches) > 20
+
+
+@pytest.mark.parametrize("duplicate", [[], [1]])
+def test_influence_on_the_machine_equals_the_reference(duplicate: list[int]) -> None:
+    kernel = SimulatedKernel(Random(1))
+
+    def work() -> None:
+        who = kernel.process(0, 1, 4711)
+        for _ in range(10):
+            kernel.influenced(who, Relation.LOAD_MODULE)
+
+    fed = feed(kernel, {1: "alpha"}, work, max_records=4, duplicate=duplicate)
+    assert compare(fed) == 11
