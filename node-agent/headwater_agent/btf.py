@@ -37,7 +37,7 @@ _EXTRA = {
 
 
 class BtfFormatError(Exception):
-    """The bytes are not BTF."""
+    """The bytes are not BTF, or a part of it, or damaged; the message says where."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,16 @@ class StructLayout:
     bytes: int
     members: dict[str, int]
     """Offset in bytes by name; bit fields and members without a name are left out."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Sections:
+    """Where the two parts of BTF lie, in bytes from its beginning; both are there to their end."""
+
+    types: int
+    types_end: int
+    text: int
+    text_end: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +88,7 @@ def struct_layouts(btf: bytes, names: Iterable[str]) -> dict[str, StructLayout]:
     :raises BtfFormatError: if it is not BTF
     """
     wanted = set(names)
+    sections = _sections(btf)
     types = {each.number: each for each in _types(btf, _COMPOSITE_KINDS)}
     found: dict[str, StructLayout] = {}
     repeated = set()
@@ -86,15 +97,19 @@ def struct_layouts(btf: bytes, names: Iterable[str]) -> dict[str, StructLayout]:
             continue
         if each.name in found:
             repeated.add(each.name)
-        found[each.name] = StructLayout(each.size, dict(_members(btf, types, each, 0)))
+        members = dict(_members(btf, sections, types, (each,), 0))
+        found[each.name] = StructLayout(each.size, members)
     return {name: layout for name, layout in found.items() if name not in repeated}
 
 
 def _members(
-    btf: bytes, types: dict[int, _Type], of: _Type, base: int
+    btf: bytes, sections: _Sections, types: dict[int, _Type], path: tuple[_Type, ...], base: int
 ) -> Iterator[tuple[str, int]]:
-    """Members with their offset in bytes; those of anonymous structs and unions as their own."""
-    text = _text_at(btf)
+    """Members with their offset in bytes; those of anonymous structs and unions as their own.
+
+    :param path: the type whose members they are, behind those that contain it
+    """
+    of = path[-1]
     for index in range(of.count):
         name_at, number, offset = _TYPE.unpack_from(btf, of.members_at + index * _TYPE.size)
         bits = offset >> 24 if of.bit_fields else 0
@@ -102,9 +117,12 @@ def _members(
         if bits or offset % 8:
             continue
         if name_at:
-            yield _text(btf, text + name_at), base + offset // 8
+            yield _text(btf, sections, name_at), base + offset // 8
         elif number in types:
-            yield from _members(btf, types, types[number], base + offset // 8)
+            inner = types[number]
+            if inner in path:
+                raise BtfFormatError(f"type {number} of the BTF contains itself")
+            yield from _members(btf, sections, types, (*path, inner), base + offset // 8)
 
 
 def one_byte_enums(btf: bytes) -> frozenset[str]:
@@ -115,32 +133,50 @@ def one_byte_enums(btf: bytes) -> frozenset[str]:
     return frozenset(each.name for each in _types(btf, _ENUM_KINDS) if each.size == 1 and each.name)
 
 
-def _text_at(btf: bytes) -> int:
+def _sections(btf: bytes) -> _Sections:
     if len(btf) < _HEADER.size:
         raise BtfFormatError(f"BTF of {len(btf)} bytes has no header")
-    magic, _version, _flags, header, _, _, text_at, _ = _HEADER.unpack_from(btf)
+    magic, _version, _flags, header, types, type_bytes, text, text_bytes = _HEADER.unpack_from(btf)
     if magic != _MAGIC:
         raise BtfFormatError(f"BTF begins with {magic:#x}, not {_MAGIC:#x}")
-    return int(header + text_at)
+    found = _Sections(
+        header + types, header + types + type_bytes, header + text, header + text + text_bytes
+    )
+    end = max(found.types_end, found.text_end)
+    if end > len(btf):
+        raise BtfFormatError(f"BTF is cut off: it has {len(btf)} bytes, its header says {end}")
+    return found
 
 
-def _text(btf: bytes, at: int) -> str:
-    return btf[at : btf.index(0, at)].decode()
+def _text(btf: bytes, sections: _Sections, name_at: int) -> str:
+    begin = sections.text + name_at
+    end = btf.find(0, begin, sections.text_end)
+    if end < 0:
+        raise BtfFormatError(f"no name at {name_at} of the BTF's text")
+    try:
+        return btf[begin:end].decode()
+    except UnicodeDecodeError as error:
+        raise BtfFormatError(f"name at {name_at} of the BTF's text: {error}") from error
 
 
 def _types(btf: bytes, kinds: tuple[int, ...]) -> Iterator[_Type]:
-    text = _text_at(btf)
-    _, _, _, header, type_at, type_bytes, _, _ = _HEADER.unpack_from(btf)
-    at, end, number = header + type_at, header + type_at + type_bytes, 0
+    sections = _sections(btf)
+    at, end, number = sections.types, sections.types_end, 0
     while at < end:
         number += 1
+        if at + _TYPE.size > end:
+            raise BtfFormatError(f"type {number} of the BTF does not end within its section")
         name_at, info, size = _TYPE.unpack_from(btf, at)
         kind, count = info >> 24 & 0x1F, info & 0xFFFF
         at += _TYPE.size
-        if kind in kinds:
-            yield _Type(number, kind, _text(btf, text + name_at), size, count, info >> 31 == 1, at)
+        begin = at
         constant, each = _EXTRA.get(kind, (0, 0))
         at += constant + each * count
+        if at > end:
+            raise BtfFormatError(f"type {number} of the BTF does not end within its section")
+        if kind in kinds:
+            name = _text(btf, sections, name_at)
+            yield _Type(number, kind, name, size, count, info >> 31 == 1, begin)
 
 
 def map_types(value_bytes: int) -> tuple[bytes, int, int]:

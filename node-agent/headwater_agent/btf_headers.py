@@ -20,11 +20,11 @@ import itertools
 import os
 import re
 import subprocess
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from headwater_agent.btf import StructLayout, one_byte_enums, struct_layouts
+from headwater_agent.btf import BtfFormatError, StructLayout, one_byte_enums, struct_layouts
 
 BTF = Path("/sys/kernel/btf/vmlinux")
 
@@ -119,27 +119,33 @@ def write_header_tree(root: Path, btf: Path, release: str, structs: Iterable[str
     :param btf: that kernel's BTF, for the running one :data:`BTF`
     :param release: its ``uname -r``
     :param structs: names whose layout the programs rely on
-    :raises BtfUnavailableError: without BTF or without bpftool
+    :raises BtfUnavailableError: without bpftool, without BTF, or if that is damaged
     """
     if not btf.exists():
         raise BtfUnavailableError(
             f"{btf} is missing: this kernel was built without CONFIG_DEBUG_INFO_BTF; "
             "boot a distribution kernel (Debian's has it)"
         )
+    content = btf.read_bytes()
+    try:
+        layouts = struct_layouts(content, {*structs, *OFFSETS})
+        small = one_byte_enums(content)
+    except BtfFormatError as error:
+        raise BtfUnavailableError(
+            f"{btf} is damaged: {error}; read it again from {BTF} of its kernel"
+        ) from error
     include = root / "include"
     for name in (*_EMPTY_HEADERS, "linux/kconfig.h", "linux/version.h"):
         header = include / name
         header.parent.mkdir(parents=True, exist_ok=True)
         header.write_text("")
     (root / "arch/x86/include").mkdir(parents=True)
-    types = _dump_types(btf, include / "vmlinux.h")
+    types = _dump_types(btf, include / "vmlinux.h", small)
     helpers = "\n".join(
         f"#define BPF_FUNC_{name} {number}"
         for name, number in _BCC_HELPERS.items()
         if f"BPF_FUNC_{name} " not in types
     )
-    content = btf.read_bytes()
-    layouts = struct_layouts(content, {*structs, *OFFSETS})
     (include / "linux/kconfig.h").write_text(
         _KCONFIG.format(
             types=include / "vmlinux.h",
@@ -153,7 +159,8 @@ def write_header_tree(root: Path, btf: Path, release: str, structs: Iterable[str
     return HeaderTree(root, code)
 
 
-def _dump_types(btf: Path, target: Path) -> str:
+def _dump_types(btf: Path, target: Path, small: Collection[str]) -> str:
+    """The C form of the types as bpftool writes it, with the enums in `small` of one byte."""
     command = ["bpftool", "btf", "dump", "file", str(btf), "format", "c"]
     # Debian keeps bpftool in sbin, which is not on every user's PATH.
     path = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
@@ -167,7 +174,6 @@ def _dump_types(btf: Path, target: Path) -> str:
         raise BtfUnavailableError(
             f"bpftool could not read {btf}: {error.stderr.strip()}"
         ) from error
-    small = one_byte_enums(btf.read_bytes())
     text = _ENUM.sub(
         lambda enum: f"{enum[1]} __attribute__((packed));" if enum[2] in small else enum[0],
         dump.stdout,
@@ -183,6 +189,11 @@ def _dump_types(btf: Path, target: Path) -> str:
 def _offsets(layouts: dict[str, StructLayout]) -> Iterator[str]:
     for struct, members in OFFSETS.items():
         for member in members:
+            if struct not in layouts or member not in layouts[struct].members:
+                raise BtfUnavailableError(
+                    f"the kernel's BTF has no struct {struct} with a member {member}: "
+                    "boot a distribution kernel (Debian's has them)"
+                )
             yield f"#define HW_OFFSET_{struct}_{member} {layouts[struct].members[member]}"
 
 
