@@ -111,6 +111,8 @@ async def open_session(
     with ExitStack() as stack:
         nats = EmbeddedNats(state, port=port)
         stack.callback(nats.stop)
+        # Attaching cannot be interrupted, so whether the state is free is settled before.
+        await asyncio.to_thread(nats.claim)
         capture = attach(ring_bytes=settings.ring.size_bytes, mode=mode)
         # Compiling takes seconds, the server some tenths: side by side.
         _, kernel = await asyncio.gather(

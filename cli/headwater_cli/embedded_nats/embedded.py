@@ -96,6 +96,20 @@ class EmbeddedNats:
 
     # -- life ------------------------------------------------------------------------------------
 
+    def claim(self) -> None:
+        """Take the state directory, or learn at once that it is in use; `stop` gives it back.
+
+        Optional: `start` does it too. It is for who has slow work to do beside the start.
+
+        Raises:
+            Failure: the state directory is open to others, read-only or in use.
+        """
+        with self._changing:
+            if self._lock is None:
+                self._owner = os.getpid()
+                prepare_state(self.state)
+                self._lock = StateLock(self.state)
+
     def start(self) -> None:
         """Start the server and wait until it takes connections.
 
@@ -104,15 +118,15 @@ class EmbeddedNats:
                 are damaged; the port is taken; the server is missing or does not come up. Nothing
                 is left running and no lock is kept.
         """
-        self._owner = os.getpid()
         with self._changing:
             self._start()
 
     def _start(self) -> None:
-        binary = find_server()
-        prepare_state(self.state)
-        self._lock = StateLock(self.state)
+        if self._server is not None:
+            raise Failure("the embedded NATS is already running", "stop it first")
+        self.claim()
         try:
+            binary = find_server()
             directory = self._prepare_directory()
             keys = OperatorKeys.create_or_load(self.state / KEYS)
             reserved = sum(tenant.quotas.reserved_bytes for tenant in keys.tenants())

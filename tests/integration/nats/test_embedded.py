@@ -123,6 +123,21 @@ def test_second_server_on_the_same_state_names_the_first(tmp_path: Path) -> None
         pass
 
 
+def test_claimed_state_is_in_use_and_free_again_after_a_stop(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    first, second = EmbeddedNats(state), EmbeddedNats(state)
+    first.claim()
+    with pytest.raises(Failure, match=f"process {os.getpid()} already works on this state"):
+        second.claim()
+    first.stop()
+    second.claim()
+    with second:
+        with pytest.raises(Failure, match="already running"):
+            second.start()
+        assert exists(second.server_pid)
+    assert not is_held(state)
+
+
 def test_stop_ends_the_server_and_leaves_no_address(tmp_path: Path) -> None:
     state = tmp_path / "state"
     with Serving(state) as serving:
