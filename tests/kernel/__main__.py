@@ -11,6 +11,7 @@ import argparse
 import os
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -46,21 +47,30 @@ class Session:
         )
         if output:
             output.close()
+        self._status = 0
+        self._took_s = 0.0
+        # A session that ends while another one is waited for has its own end.
+        self._end = threading.Thread(target=self._await_end, daemon=True)
+        self._end.start()
+
+    def _await_end(self) -> None:
+        self._status = self._process.wait()
+        self._took_s = time.monotonic() - self.started_s
 
     @property
     def has_ended(self) -> bool:
         """Whether there is nothing to wait for."""
-        return self._process.poll() is not None
+        return not self._end.is_alive()
 
     def report(self) -> int:
         """Wait; show what was not shown yet; return the session's exit status."""
-        status = self._process.wait()
+        self._end.join()
+        status = self._status
         if not self.shown:
             sys.stdout.write(f"== kernel {self.kernel.release}\n")
             sys.stdout.write(self.log.read_text(encoding="utf-8", errors="replace"))
-        took_s = time.monotonic() - self.started_s
         verdict = "passed" if status == 0 else f"FAILED with status {status}"
-        print(f"== kernel {self.kernel.release}: {verdict} in {took_s:.0f} s", flush=True)
+        print(f"== kernel {self.kernel.release}: {verdict} in {self._took_s:.0f} s", flush=True)
         return status
 
 
