@@ -12,9 +12,10 @@ import datetime
 import json
 import logging
 import secrets
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypeVar
 
 import nats.errors
 import nats.js.errors
@@ -49,6 +50,8 @@ again."""
 
 _IDLE_CONSUMER_S = 60.0
 
+_Answer = TypeVar("_Answer")
+
 TROUBLE = (nats.errors.Error, nats.js.errors.Error, OSError, TimeoutError)
 """What a session can end with; the caller begins another."""
 
@@ -77,6 +80,7 @@ class Session:
         self._consumer = durable or f"hw-{secrets.token_hex(8)}"
         self._inbox = client.new_inbox()
         self._arrived: asyncio.Queue[Msg | None] = asyncio.Queue()
+        self._ended = asyncio.Event()
         self._delivered = 0
         self._has_consumer = False
         self._request = 0
@@ -100,6 +104,7 @@ class Session:
         async def closed() -> None:
             for each in session:
                 each._arrived.put_nowait(None)
+                each._ended.set()
 
         complaints: list[str] = []
 
@@ -163,15 +168,15 @@ class Session:
         if self.durable:
             # Its place in the stream is the server's to remember; where to start is for the first.
             with contextlib.suppress(nats.js.errors.NotFoundError):
-                await manager.consumer_info(STREAM_NAME, self.durable)
+                await self._answer(manager.consumer_info(STREAM_NAME, self.durable))
                 self._has_consumer = True
                 return
-        await manager.add_consumer(STREAM_NAME, config)
+        await self._answer(manager.add_consumer(STREAM_NAME, config))
         self._has_consumer = True
 
     async def last_sequence(self) -> int:
         """Return the stream sequence of the newest message."""
-        info = await self.client.jsm().stream_info(STREAM_NAME)
+        info = await self._answer(self.client.jsm().stream_info(STREAM_NAME))
         return info.state.last_seq
 
     async def pull(self, *, wait: bool) -> list[Msg]:
@@ -248,9 +253,8 @@ class Session:
     async def _take_leave(self) -> None:
         """Leave the server nothing to wait for: no consumer of ours, no unfinished message."""
         if not self.durable:
-            await self.client.jsm(timeout=_LEAVE_TIMEOUT_S).delete_consumer(
-                STREAM_NAME, self._consumer
-            )
+            manager = self.client.jsm(timeout=_LEAVE_TIMEOUT_S)
+            await self._answer(manager.delete_consumer(STREAM_NAME, self._consumer))
             return
         while not self._arrived.empty():
             message = self._arrived.get_nowait()
@@ -263,6 +267,26 @@ class Session:
 
     async def _receive(self, message: Msg) -> None:
         self._arrived.put_nowait(message)
+
+    async def _answer(self, call: Coroutine[Any, Any, _Answer]) -> _Answer:
+        """Await a request's answer for as long as the connection lasts.
+
+        A connection ends with its token, also between a request and its answer; nats-py would then
+        wait out the request's timeout of five seconds.
+
+        Raises:
+            SessionLostError: the connection ended first.
+        """
+        asking, ended = asyncio.create_task(call), asyncio.create_task(self._ended.wait())
+        try:
+            await asyncio.wait({asking, ended}, return_when=asyncio.FIRST_COMPLETED)
+            if asking.done():
+                return asking.result()
+            raise SessionLostError("the connection ended")
+        finally:
+            for task in (asking, ended):
+                task.cancel()
+            await asyncio.gather(asking, ended, return_exceptions=True)
 
     async def _next(self) -> Msg:
         try:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 from headwater_auditor import AuditorError, InvalidBatchError, Start, TenantStream
+from headwater_auditor.stream_session import Session, SessionLostError
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_operator.accounts import unrestricted_user
 from headwater_prov.stream import SequenceRange
@@ -126,6 +127,25 @@ async def test_follow_outlives_its_credentials(server: EmbeddedNats) -> None:
         await asyncio.sleep(0.09)
     stream = await asyncio.wait_for(following, 10)
     assert seen == list(range(1, 31)) and stream.statistics.sessions > 2
+
+
+async def test_question_ends_with_its_connection(server: EmbeddedNats) -> None:
+    """Not with the client's timeout of five seconds, as when a token expires meanwhile."""
+    session = await Session.connect(
+        servers=[server.url],
+        credentials=lambda: server.tenant_credentials("acme").text(),
+        name="test",
+        durable=None,
+    )
+    pid = server.server_pid
+    os.kill(pid, signal.SIGSTOP)
+    asking = asyncio.create_task(session.last_sequence())
+    await asyncio.sleep(0.2)
+    assert not asking.done()
+    os.kill(pid, signal.SIGKILL)
+    with pytest.raises(SessionLostError, match="the connection ended"):
+        await asyncio.wait_for(asking, 3)
+    await session.close()
 
 
 async def test_durable_comes_again_only_with_what_was_not_finished(server: EmbeddedNats) -> None:
