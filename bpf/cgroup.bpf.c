@@ -8,18 +8,17 @@
 /* scope first, bucket second: see scope.h. */
 static __always_inline void hw_scope_add(u64 id, u32 slot)
 {
-	u32 index = id & (HW_BUCKETS - 1);
-	u64 *bucket = scope_buckets.lookup(&index);
+	u64 *bucket = hw_bucket_of(id);
 
 	scope.update(&id, &slot);
-	if (bucket && __sync_val_compare_and_swap(bucket, 0, (id & ~HW_BUCKET_SLOT) | slot))
+	if (__sync_val_compare_and_swap(bucket, 0, (id & ~HW_BUCKET_SLOT) | slot))
 		*bucket = HW_BUCKET_SHARED;
 }
 
 /* The version 1 hierarchies number their cgroups on their own. */
 static __always_inline bool hw_is_unified(struct cgroup *cgroup)
 {
-	struct task_struct *task = (struct task_struct *)bpf_get_current_task_btf();
+	struct task_struct *task = hw_current();
 	struct cgroup_root *root = 0, *unified = 0;
 	struct cgroup *mine = task->cgroups->dfl_cgrp;
 
@@ -47,14 +46,12 @@ RAW_TRACEPOINT_PROBE(cgroup_mkdir)
 RAW_TRACEPOINT_PROBE(cgroup_rmdir)
 {
 	struct cgroup *cgroup = (struct cgroup *)ctx->args[0];
-	u64 id = hw_cgroup_id(cgroup), *bucket;
-	u32 index = id & (HW_BUCKETS - 1), slot = hw_slot_of(id);
+	u64 id = hw_cgroup_id(cgroup);
+	u32 slot = hw_slot_of(id);
 
 	if (!slot || !hw_is_unified(cgroup))
 		return 0;
 	scope.delete(&id);
-	bucket = scope_buckets.lookup(&index);
-	if (bucket)
-		__sync_val_compare_and_swap(bucket, (id & ~HW_BUCKET_SLOT) | slot, 0);
+	__sync_val_compare_and_swap(hw_bucket_of(id), (id & ~HW_BUCKET_SLOT) | slot, 0);
 	return 0;
 }

@@ -4,97 +4,70 @@
  * behind them (file, directory, device, pipe, socket).
  */
 
-static __always_inline void hw_file_used(u8 relation, struct file *file, u32 flags)
-{
-	struct hw_context context;
-	struct hw_object *object;
-
-	if (!hw_enter_for(&context, relation) || hw_is_backing_file(file))
-		return;
-	object = hw_ready_file(&context, file);
-	if (object && context.self)
-		hw_used(&context, relation, object, flags, file->f_pos);
-}
-
-static __always_inline void hw_file_generated(u8 relation, struct file *file, u32 flags)
-{
-	struct hw_context context;
-	struct hw_object *object;
-
-	if (!hw_enter_for(&context, relation) || hw_is_backing_file(file))
-		return;
-	object = hw_ready_file(&context, file);
-	if (object && context.self)
-		hw_generated(&context, relation, object, flags, file->f_pos);
-}
-
 /* do_dentry_open(): the file is complete, also one that was just created. */
-LSM_PROBE(file_open, struct file *file)
-{
-	hw_file_used(HW_RELATION_OPEN, file, file->f_flags);
-	return 0;
-}
-
-/* rw_verify_area(): every read(2) and write(2) and what is built on them. */
-LSM_PROBE(file_permission, struct file *file, int mask)
+HW_LSM(file_open, struct file *file)
 {
 	struct hw_context context;
-	struct hw_object *object;
-	u32 kind = file->f_inode->i_mode & S_IFMT;
+
+	if (hw_begin_for(&context, slot, HW_RELATION_OPEN))
+		hw_file_flow(&context, HW_RELATION_OPEN, file, true, file->f_flags, file->f_pos);
+}
+
+/*
+ * rw_verify_area(): every read(2) and write(2) and what is built on them. The
+ * relation is computed, not chosen, so that the verifier sees one case.
+ */
+HW_LSM(file_permission, struct file *file, int mask)
+{
+	u32 mode = file->f_inode->i_mode, socket = hw_is_socket_mode(mode), search;
+	struct hw_context context;
 	u8 relation;
 
-	if (!hw_enter(&context) || hw_is_backing_file(file))
-		return 0;
+	if (!hw_begin(&context, slot))
+		return;
 	if (mask & (MAY_WRITE | MAY_APPEND)) {
-		relation = kind == S_IFSOCK ? HW_RELATION_SEND : HW_RELATION_WRITE;
-	} else if (mask & MAY_READ) {
-		relation = kind == S_IFSOCK ? HW_RELATION_RECEIVE : HW_RELATION_READ;
-	} else if (mask & MAY_EXEC && kind == S_IFDIR) {
-		relation = HW_RELATION_SEARCH;
-	} else {
-		return 0;
+		relation = HW_RELATION_WRITE + socket * (HW_RELATION_SEND - HW_RELATION_WRITE);
+		if (!hw_relation_off(context.config, relation))
+			hw_file_flow(&context, relation, file, false, mask, file->f_pos);
+		return;
 	}
-	if (hw_relation_off(context.config, relation))
-		return 0;
-	object = hw_ready_file(&context, file);
-	if (!object || !context.self)
-		return 0;
-	if (mask & (MAY_WRITE | MAY_APPEND))
-		hw_generated(&context, relation, object, mask, file->f_pos);
-	else
-		hw_used(&context, relation, object, mask, file->f_pos);
-	return 0;
+	if (!(mask & MAY_READ) && (!(mask & MAY_EXEC) || (mode & S_IFMT) != S_IFDIR))
+		return;
+	search = hw_opaque(~mask) / MAY_READ & 1;
+	relation = HW_RELATION_READ + socket * (HW_RELATION_RECEIVE - HW_RELATION_READ) +
+		   search * (HW_RELATION_SEARCH - HW_RELATION_READ);
+	if (!hw_relation_off(context.config, relation))
+		hw_file_flow(&context, relation, file, true, mask, file->f_pos);
 }
 
 /* What an ioctl does is the driver's secret: information may flow both ways. */
-LSM_PROBE(file_ioctl, struct file *file, unsigned int command, unsigned long argument)
+HW_LSM(file_ioctl, struct file *file, unsigned int command, unsigned long argument)
 {
 	struct hw_context context;
-	struct hw_object *object;
 
-	if (!hw_enter(&context) || hw_is_backing_file(file))
-		return 0;
-	object = hw_ready_file(&context, file);
-	if (!object || !context.self)
-		return 0;
+	if (!hw_begin(&context, slot))
+		return;
 	if (!hw_relation_off(context.config, HW_RELATION_WRITE_IOCTL))
-		hw_generated(&context, HW_RELATION_WRITE_IOCTL, object, command, 0);
+		hw_file_flow(&context, HW_RELATION_WRITE_IOCTL, file, false, command, 0);
 	if (!hw_relation_off(context.config, HW_RELATION_READ_IOCTL))
-		hw_used(&context, HW_RELATION_READ_IOCTL, object, command, 0);
-	return 0;
+		hw_file_flow(&context, HW_RELATION_READ_IOCTL, file, true, command, 0);
 }
 
-LSM_PROBE(file_lock, struct file *file, unsigned int command)
+HW_LSM(file_lock, struct file *file, unsigned int command)
 {
-	hw_file_generated(HW_RELATION_FILE_LOCK, file, command);
-	return 0;
+	struct hw_context context;
+
+	if (hw_begin_for(&context, slot, HW_RELATION_FILE_LOCK))
+		hw_file_flow(&context, HW_RELATION_FILE_LOCK, file, false, command, file->f_pos);
 }
 
 /* A descriptor that came over a unix socket (SCM_RIGHTS). */
-LSM_PROBE(file_receive, struct file *file)
+HW_LSM(file_receive, struct file *file)
 {
-	hw_file_used(HW_RELATION_FILE_RCV, file, 0);
-	return 0;
+	struct hw_context context;
+
+	if (hw_begin_for(&context, slot, HW_RELATION_FILE_RCV))
+		hw_file_flow(&context, HW_RELATION_FILE_RCV, file, true, 0, file->f_pos);
 }
 
 /*
@@ -130,7 +103,7 @@ static __always_inline bool hw_share_object(struct hw_context *context, struct i
 static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
 					   bool writable)
 {
-	struct hw_task_state *leader = hw_leader_of(context->task, context->self, context->slot);
+	struct hw_task_state *leader = hw_leader(context);
 	u32 i;
 
 	if (!leader || !hw_share_object(context, inode))
@@ -157,24 +130,23 @@ static __always_inline void hw_add_mapping(struct hw_context *context, struct in
  * A mapping that was opened for writing may become writable later (mprotect), so
  * it counts as such from the start.
  */
-LSM_PROBE(mmap_file, struct file *file, unsigned long requested, unsigned long protection,
-	  unsigned long flags)
+HW_LSM(mmap_file, struct file *file, unsigned long requested, unsigned long protection,
+       unsigned long flags)
 {
 	bool shared = flags & MAP_SHARED;
-	u8 relation = shared ? HW_RELATION_MMAP : HW_RELATION_MMAP_PRIVATE;
+	u8 relation =
+		HW_RELATION_MMAP_PRIVATE +
+		(hw_opaque(flags) & MAP_SHARED) * (HW_RELATION_MMAP - HW_RELATION_MMAP_PRIVATE);
 	struct hw_context context;
 	struct hw_object *object;
-	u64 id;
 
-	if (!file || !hw_enter(&context) || hw_is_backing_file(file))
-		return 0;
-	object = hw_ready_file(&context, file);
-	if (!object || !context.self)
-		return 0;
-	id = object->id;
-	if (!hw_relation_off(context.config, relation))
-		hw_used(&context, relation, object, protection, 0);
-	if (shared && (file->f_inode->i_mode & S_IFMT) != S_IFSOCK)
-		hw_add_mapping(&context, file->f_inode, id, (u32)file->f_mode & FMODE_WRITE);
-	return 0;
+	if (!file || !hw_begin(&context, slot))
+		return;
+	if (hw_relation_off(context.config, relation))
+		object = shared ? hw_ready_file(&context, file) : 0;
+	else
+		object = hw_file_flow(&context, relation, file, true, protection, 0);
+	if (object && shared && !hw_channel_of(file->f_inode))
+		hw_add_mapping(&context, file->f_inode, object->id,
+			       (u32)file->f_mode & FMODE_WRITE);
 }

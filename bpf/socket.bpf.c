@@ -4,150 +4,136 @@
  * are joined to their peer, which is on the same machine.
  */
 
-static __always_inline void hw_socket_generated(u8 relation, u64 sock, u32 flags)
+static __always_inline void hw_socket_generated(u32 slot, u8 relation, u64 sock)
 {
 	struct hw_context context;
-	struct hw_object *object;
 
-	if (!hw_enter_for(&context, relation))
-		return;
-	object = hw_ready_socket(&context, sock);
-	if (object && context.self)
-		hw_generated(&context, relation, object, flags, 0);
+	if (hw_begin_for(&context, slot, relation))
+		hw_socket_flow(&context, relation, sock, false, 0);
 }
 
 /* An edge from a socket of the acting task to its peer, whoever that belongs to. */
-static __always_inline void hw_socket_to_peer(struct hw_context *context, u8 relation, u64 sock,
-					      u64 peer)
+static __always_inline void hw_to_peer(struct hw_context *context, u8 relation, u64 sock,
+				       struct hw_object *from, u64 peer)
 {
-	struct hw_object *from, *to;
+	struct hw_object *to;
 
 	if (!peer || hw_relation_off(context->config, relation))
 		return;
-	from = hw_ready_socket(context, sock);
+	from = hw_ready_socket(context, sock, from, context->slot);
 	if (!from)
 		return;
 	/* A socket that no captured task has touched belongs to no slot. */
-	to = hw_socket_object(peer, 0);
-	if (!to) {
-		hw_lose(context->slot, HW_LOSS_STORAGE);
-		return;
-	}
-	if (hw_declare_socket(context, to, peer))
+	to = hw_ready_socket(context, peer, hw_find_channel(peer), 0);
+	if (to)
 		hw_derived(context, relation, from, to, 0);
-	else
-		hw_lose(context->slot, HW_LOSS_RING);
 }
 
-LSM_PROBE(socket_post_create, struct socket *socket, int family, int type, int protocol, int kern)
+HW_LSM(socket_post_create, struct socket *socket, int family, int type, int protocol, int kern)
 {
 	if (!kern)
-		hw_socket_generated(HW_RELATION_SOCKET_CREATE, (u64)socket->sk, 0);
-	return 0;
+		hw_socket_generated(slot, HW_RELATION_SOCKET_CREATE, (u64)socket->sk);
 }
 
-LSM_PROBE(socket_socketpair, struct socket *one, struct socket *other)
+HW_LSM(socket_socketpair, struct socket *one, struct socket *other)
 {
-	hw_socket_generated(HW_RELATION_SOCKET_PAIR_CREATE, (u64)one->sk, 0);
-	hw_socket_generated(HW_RELATION_SOCKET_PAIR_CREATE, (u64)other->sk, 0);
-	return 0;
+	hw_socket_generated(slot, HW_RELATION_SOCKET_PAIR_CREATE, (u64)one->sk);
+	hw_socket_generated(slot, HW_RELATION_SOCKET_PAIR_CREATE, (u64)other->sk);
 }
 
-LSM_PROBE(socket_bind, struct socket *socket, struct sockaddr *address, int length)
+HW_LSM(socket_bind, struct socket *socket, struct sockaddr *address, int length)
 {
-	hw_socket_generated(HW_RELATION_BIND, (u64)socket->sk, 0);
-	return 0;
+	hw_socket_generated(slot, HW_RELATION_BIND, (u64)socket->sk);
 }
 
-LSM_PROBE(socket_connect, struct socket *socket, struct sockaddr *address, int length)
+HW_LSM(socket_connect, struct socket *socket, struct sockaddr *address, int length)
 {
-	hw_socket_generated(HW_RELATION_CONNECT, (u64)socket->sk, 0);
-	return 0;
+	hw_socket_generated(slot, HW_RELATION_CONNECT, (u64)socket->sk);
 }
 
-LSM_PROBE(socket_listen, struct socket *socket, int backlog)
+HW_LSM(socket_listen, struct socket *socket, int backlog)
 {
-	hw_socket_generated(HW_RELATION_LISTEN, (u64)socket->sk, 0);
-	return 0;
+	hw_socket_generated(slot, HW_RELATION_LISTEN, (u64)socket->sk);
 }
 
 /* Here the call begins to wait; what it accepts is known in sock_graft. */
-LSM_PROBE(socket_accept, struct socket *socket, struct socket *fresh)
+HW_LSM(socket_accept, struct socket *socket, struct socket *fresh)
 {
 	struct hw_context context;
 
-	if (hw_enter(&context) && hw_with_self(&context))
+	if (hw_begin(&context, slot) && hw_with_self(&context))
 		context.self->accepting = (u64)socket->sk;
-	return 0;
 }
 
-LSM_PROBE(sock_graft, struct sock *sock, struct socket *parent)
+HW_LSM(sock_graft, struct sock *sock, struct socket *parent)
 {
 	struct hw_object *listener, *accepted;
 	struct hw_context context;
+	u64 listening;
 
-	if (!hw_enter(&context) || !hw_with_self(&context) || !context.self->accepting)
-		return 0;
-	listener = hw_ready_socket(&context, context.self->accepting);
+	if (!hw_begin(&context, slot) || !hw_with_self(&context) || !context.self->accepting)
+		return;
+	listening = context.self->accepting;
 	context.self->accepting = 0;
-	accepted = hw_ready_socket(&context, (u64)sock);
+	if (hw_vertex_off(context.config, HW_VERTEX_SOCKET))
+		return;
+	listener = hw_ready_socket(&context, listening, hw_find_channel(listening), slot);
+	accepted = hw_ready_socket(&context, (u64)sock, hw_find_channel((u64)sock), slot);
 	if (!listener || !accepted)
-		return 0;
+		return;
 	/* A peer may have written to it before it was accepted. */
-	accepted->owner = context.slot;
+	accepted->owner = slot;
 	hw_derived(&context, HW_RELATION_ACCEPT_SOCKET, listener, accepted, 0);
-	if (!hw_relation_off(context.config, HW_RELATION_ACCEPT))
+	if (!hw_relation_off(context.config, HW_RELATION_ACCEPT) &&
+	    !hw_repeats(&context, HW_RELATION_ACCEPT, accepted, true))
 		hw_used(&context, HW_RELATION_ACCEPT, accepted, 0, 0);
-	return 0;
 }
 
 /* sendmsg(2), send(2), and write(2) behind file_permission. */
-LSM_PROBE(socket_sendmsg, struct socket *socket, struct msghdr *message, int size)
+HW_LSM(socket_sendmsg, struct socket *socket, struct msghdr *message, int size)
 {
 	struct sock *sock = socket->sk;
 	struct hw_context context;
 	struct hw_object *object;
+	bool to_peer;
 
-	if (!hw_enter(&context))
-		return 0;
-	object = hw_ready_socket(&context, (u64)sock);
-	if (!object || !context.self)
-		return 0;
+	if (!sock || !hw_begin(&context, slot) || hw_vertex_off(context.config, HW_VERTEX_SOCKET))
+		return;
+	to_peer = sock->__sk_common.skc_family == AF_UNIX && sock->sk_type != SOCK_DGRAM;
 	if (!hw_relation_off(context.config, HW_RELATION_SEND_MSG))
-		hw_generated(&context, HW_RELATION_SEND_MSG, object, 0, 0);
-	if (sock->__sk_common.skc_family == AF_UNIX && sock->sk_type != SOCK_DGRAM)
-		hw_socket_to_peer(&context, HW_RELATION_RECEIVE_UNIX, (u64)sock,
-				  hw_unix_peer(sock));
-	return 0;
+		object = hw_socket_flow(&context, HW_RELATION_SEND_MSG, (u64)sock, false, 0);
+	else if (hw_with_self(&context))
+		object = hw_find_channel((u64)sock);
+	else
+		return;
+	if (to_peer)
+		hw_to_peer(&context, HW_RELATION_RECEIVE_UNIX, (u64)sock, object,
+			   hw_unix_peer(sock));
 }
 
-LSM_PROBE(socket_recvmsg, struct socket *socket, struct msghdr *message, int size, int flags)
+HW_LSM(socket_recvmsg, struct socket *socket, struct msghdr *message, int size, int flags)
 {
 	struct hw_context context;
-	struct hw_object *object;
 
-	if (!hw_enter_for(&context, HW_RELATION_RECEIVE_MSG))
-		return 0;
-	object = hw_ready_socket(&context, (u64)socket->sk);
-	if (object && context.self)
-		hw_used(&context, HW_RELATION_RECEIVE_MSG, object, flags, 0);
-	return 0;
+	if (hw_begin_for(&context, slot, HW_RELATION_RECEIVE_MSG))
+		hw_socket_flow(&context, HW_RELATION_RECEIVE_MSG, (u64)socket->sk, true, flags);
 }
 
-LSM_PROBE(unix_stream_connect, struct sock *sock, struct sock *listener, struct sock *fresh)
+HW_LSM(unix_stream_connect, struct sock *sock, struct sock *listener, struct sock *fresh)
 {
-	hw_socket_generated(HW_RELATION_CONNECT_UNIX_STREAM, (u64)sock, 0);
-	return 0;
+	hw_socket_generated(slot, HW_RELATION_CONNECT_UNIX_STREAM, (u64)sock);
 }
 
 /* Datagrams name their receiver each time. */
-LSM_PROBE(unix_may_send, struct socket *socket, struct socket *other)
+HW_LSM(unix_may_send, struct socket *socket, struct socket *other)
 {
+	u64 sock = (u64)socket->sk;
 	struct hw_context context;
 
-	if (hw_enter(&context) && hw_with_self(&context))
-		hw_socket_to_peer(&context, HW_RELATION_SEND_UNIX, (u64)socket->sk, (u64)other->sk);
-	return 0;
+	if (sock && other->sk && hw_begin_for(&context, slot, HW_RELATION_SEND_UNIX) &&
+	    !hw_vertex_off(context.config, HW_VERTEX_SOCKET) && hw_with_self(&context))
+		hw_to_peer(&context, HW_RELATION_SEND_UNIX, sock, hw_find_channel(sock),
+			   (u64)other->sk);
 }
 
 /* The address is free for another socket from here on. */
@@ -157,12 +143,11 @@ LSM_PROBE(sk_free_security, struct sock *sock)
 	struct hw_object *object;
 	u64 address = (u64)sock;
 
-	object = sockets.lookup(&address);
+	object = channels.lookup(&address);
 	if (!object)
 		return 0;
-	if (hw_enter_owner(&context, object->owner) &&
-	    hw_ends(&context, HW_RELATION_FREE, object->declared))
-		hw_end(&context, HW_RELATION_FREE, object->id, hw_send(object));
-	sockets.delete(&address);
+	if (hw_begin_owned(&context, object->owner))
+		hw_end(&context, HW_RELATION_FREE, object->declared, object->id, hw_send(object));
+	channels.delete(&address);
 	return 0;
 }

@@ -2,18 +2,19 @@
 /*
  * The flows that a hook can report, each the same way, cheapest step first:
  *
- *   enter     scope -> policy -> filters -> the acting task's state
- *   compress  the same edge as last time? nothing is due
- *   declare   vertices that this epoch has not seen
- *   version   mark the sender, reserve, swap the receiver (version.h)
+ *   begin     policy -> filters of relation and vertex -> the acting task's state
+ *   repeats   this version of the sender is in the receiver already? nothing is due
+ *   ready     the object's state, its vertex and its name in this epoch
+ *   version   mark the sender, reserve, give the receiver its version (version.h)
  *   submit    one record that user space expands to its edges
  *
  * Filters come before the versioning rule: an edge that is not recorded changes
  * no version (CamFlow makes the version all the same, which only leaves empty
- * steps in the graph).
+ * steps in the graph). An edge that repeats passed all filters before: its key
+ * carries the epoch.
  *
  * A task's own state is written by itself alone, so only the memory, inodes and
- * sockets need the compare and swap.
+ * channels need the compare and swap.
  */
 #ifndef HEADWATER_FLOW_H
 #define HEADWATER_FLOW_H
@@ -48,28 +49,32 @@ static __always_inline struct hw_task_state *hw_leader_of(struct task_struct *ta
 	return state;
 }
 
-/* Where the acting task is in scope of an active policy, fill context. */
-static __always_inline bool hw_enter(struct hw_context *context)
+/* Fill context for the acting task's slot, unless its policy is suspended. */
+static __always_inline bool hw_begin(struct hw_context *context, u32 slot)
 {
-	context->task = (struct task_struct *)bpf_get_current_task_btf();
-	context->slot = hw_slot_of(hw_task_cgroup(context->task));
-	if (!context->slot)
-		return false;
-	context->config = hw_config_of(context->slot);
-	if (!context->config)
+	context->slot = slot;
+	context->config = hw_config_of(slot);
+	context->flags = context->config->flags;
+	if (!(context->flags & HW_SLOT_ACTIVE))
 		return false;
 	context->epoch = context->config->epoch;
-	context->flags = context->config->flags;
+	context->task = hw_current();
 	context->self = 0;
 	return true;
 }
 
-static __always_inline bool hw_enter_for(struct hw_context *context, u8 relation)
+static __always_inline bool hw_begin_for(struct hw_context *context, u32 slot, u8 relation)
 {
-	return hw_enter(context) && !hw_relation_off(context->config, relation);
+	return hw_begin(context, slot) && !hw_relation_off(context->config, relation);
 }
 
-/* Second half of entering, behind all filters: the acting task's state. */
+/* For the hooks that run when an object is freed, in whatever task does it. */
+static __always_inline bool hw_begin_owned(struct hw_context *context, u32 owner)
+{
+	return owner && hw_begin(context, owner);
+}
+
+/* Second half of beginning, behind the filters: the acting task's state. */
 static __always_inline bool hw_with_self(struct hw_context *context)
 {
 	if (context->self)
@@ -81,20 +86,13 @@ static __always_inline bool hw_with_self(struct hw_context *context)
 	return false;
 }
 
-static __always_inline struct hw_object *hw_memory_object(struct hw_context *context,
-							  struct hw_task_state **leader)
+static __always_inline struct hw_task_state *hw_leader(struct hw_context *context)
 {
-	*leader = hw_leader_of(context->task, context->self, context->slot);
-	if (!*leader) {
-		hw_lose(context->slot, HW_LOSS_STORAGE);
-		return 0;
-	}
-	return &(*leader)->memory;
-}
+	struct hw_task_state *leader = hw_leader_of(context->task, context->self, context->slot);
 
-static __always_inline bool hw_same_edge(struct hw_context *context, struct hw_object *to, u64 key)
-{
-	return (context->flags & HW_SLOT_COMPRESS_EDGES) && to->previous == key;
+	if (!leader)
+		hw_lose(context->slot, HW_LOSS_STORAGE);
+	return leader;
 }
 
 static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *from, u32 version,
@@ -103,78 +101,199 @@ static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *
 	return hw_edge_key(from->id, version, relation, context->epoch);
 }
 
+static __always_inline bool hw_task_has(struct hw_task_state *self, u64 key)
+{
+	return self->recent[key >> (64 - HW_TASK_RECENT_BITS)] == key;
+}
+
+static __always_inline void hw_task_keep(struct hw_task_state *self, u64 key)
+{
+	self->recent[key >> (64 - HW_TASK_RECENT_BITS)] = key;
+}
+
+static __always_inline bool hw_object_has(struct hw_object *object, u64 key)
+{
+	return object->recent[key >> (64 - HW_RECENT_BITS)] == key;
+}
+
+static __always_inline void hw_object_keep(struct hw_object *object, u64 key)
+{
+	object->recent[key >> (64 - HW_RECENT_BITS)] = key;
+}
+
+/*
+ * Two shorter answers to whether a flow repeats, for the hooks of reads and
+ * writes: each asks one of the two states only.
+ *
+ * hw_life() - a task and the program it runs, for the object's list of users. A
+ * task that executes another program has a new memory, to which a use is new.
+ *
+ * hw_target() - a file as a task sees it, for the task's own list. An inode whose
+ * state was lost has another identity under the same target only if the task has
+ * not changed while 65536 other inodes were evicted.
+ */
+static __always_inline u64 hw_life(struct task_struct *task)
+{
+	return hw_pid(task) + task->start_boottime * 0x9fb21c651e98df25ULL +
+	       task->self_exec_id * 0xd6e8feb86659fd93ULL;
+}
+
+static __always_inline bool hw_has_user(struct hw_context *context, struct hw_object *object,
+					u8 relation)
+{
+	u64 key = hw_edge_key(hw_life(context->task), hw_version(object->state), relation,
+			      context->epoch);
+
+	return object->users[key >> (64 - HW_RECENT_BITS)] == key;
+}
+
+static __always_inline void hw_keep_user(struct hw_context *context, struct hw_object *object,
+					 u32 version, u8 relation)
+{
+	u64 key = hw_edge_key(hw_life(context->task), version, relation, context->epoch);
+
+	object->users[key >> (64 - HW_RECENT_BITS)] = key;
+}
+
+static __always_inline u64 hw_target(struct hw_context *context, struct inode *inode, u8 relation)
+{
+	struct hw_task_state *self = context->self;
+	u64 place = (u64)inode->i_generation << 32 | inode->i_sb->s_dev;
+	u64 from = inode->i_ino * 0x9fb21c651e98df25ULL +
+		   (place + hw_version(self->memory.state) * 0x9e3779b97f4a7c15ULL) *
+			   0xd6e8feb86659fd93ULL;
+
+	return hw_edge_key(from, hw_version(self->task.state), relation, context->epoch);
+}
+
+/* Only a task that is its process's first thread has its memory in its own state. */
+static __always_inline bool hw_has_target(struct hw_context *context, struct inode *inode,
+					  u8 relation)
+{
+	return (context->flags & HW_SLOT_COMPRESS_EDGES) &&
+	       hw_pid(context->task) == hw_tgid(context->task) &&
+	       !context->self->mappings[0].object &&
+	       hw_task_has(context->self, hw_target(context, inode, relation));
+}
+
 /*
  * HW_RECEIVE - reserve a flow record and give the receiver its version
  *
  * One step for both, see version.h. Leaves the place in flow, the receiver's new
  * state in is, and in made whether that is a new version (1 or 0); without a
- * place, the loss is counted and the function returns false. A macro because the place has to be
- * checked just once (submit.h).
+ * place, the loss is counted and the function returns false. A macro because the
+ * place has to be checked just once (submit.h).
  */
-#define HW_RECEIVE(context, receiver, flow, is, made)                                          \
-	do {                                                                                   \
-		u32 attempt_, reason_ = HW_LOSS_CONTENTION;                                    \
-		u64 was_;                                                                      \
-		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) {                       \
-			if ((receiver)->state & HW_STATE_MOVED) {                              \
-				receiver = hw_moved(receiver);                                 \
-				if (!receiver) {                                               \
-					reason_ = HW_LOSS_STORAGE;                             \
-					break;                                                 \
-				}                                                              \
-			}                                                                      \
-			was_ = (receiver)->state;                                              \
-			made = hw_makes_version(was_, (context)->flags);                       \
-			is = hw_received(was_, made);                                          \
-			flow = hw_reserve_flow();                                              \
-			if (!flow) {                                                           \
-				reason_ = HW_LOSS_RING;                                        \
-				break;                                                         \
-			}                                                                      \
-			if (__sync_val_compare_and_swap(&(receiver)->state, was_, is) == was_) \
-				goto received;                                                 \
-			hw_discard(flow);                                                      \
-		}                                                                              \
-		hw_lose((context)->slot, reason_);                                             \
-		return false;                                                                  \
-	} while (0);                                                                           \
+#define HW_RECEIVE(context, receiver, flow, is, made)                    \
+	do {                                                             \
+		u32 attempt_, reason_ = HW_LOSS_CONTENTION;              \
+		u64 was_, now_;                                          \
+		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) { \
+			if ((receiver)->state & HW_STATE_MOVED) {        \
+				receiver = hw_moved(receiver);           \
+				if (!receiver) {                         \
+					reason_ = HW_LOSS_STORAGE;       \
+					break;                           \
+				}                                        \
+			}                                                \
+			was_ = hw_before(receiver, (context)->flags);    \
+			flow = hw_reserve_flow();                        \
+			if (!flow) {                                     \
+				reason_ = HW_LOSS_RING;                  \
+				break;                                   \
+			}                                                \
+			now_ = *(volatile u64 *)&(receiver)->state;      \
+			made = hw_makes_version(now_);                   \
+			is = hw_received(now_, made);                    \
+			if (hw_settles(receiver, was_, now_, is))        \
+				goto received;                           \
+			hw_discard(flow);                                \
+		}                                                        \
+		hw_lose((context)->slot, reason_);                       \
+		return false;                                            \
+	} while (0);                                                     \
 	received:
 
 static __always_inline void hw_fill_flow(struct hw_flow *flow, struct hw_context *context,
-					 u8 relation, u32 flags, s64 offset)
+					 u8 relation, u32 marks, u32 flags, s64 offset)
 {
 	hw_fill_header(&flow->header, context, HW_RECORD_FLOW, relation);
+	flow->header.marks = marks;
 	flow->flags = flags;
 	flow->offset = offset;
+}
+
+static __always_inline void hw_fill_ends(struct hw_flow *flow, u64 a, u32 a_version, u64 b,
+					 u32 b_version, u64 c, u32 c_version)
+{
+	flow->a = a;
+	flow->b = b;
+	flow->c = c;
+	flow->a_version = a_version;
+	flow->b_version = b_version;
+	flow->c_version = c_version;
+}
+
+/* The acting task, in an edge between others, when this epoch has it. */
+static __always_inline void hw_fill_actor(struct hw_flow *flow, struct hw_context *context)
+{
+	struct hw_object *task = context->self ? &context->self->task : 0;
+
+	if (task && hw_in_epoch(task->declared, context->epoch)) {
+		flow->c = task->id;
+		flow->c_version = hw_version(task->state);
+	}
+}
+
+/*
+ * hw_edge() - an edge whose two versions are settled: of objects that only the
+ * acting task can reach, or that end
+ */
+static __always_inline void hw_edge(struct hw_context *context, u8 relation, u32 flags, u64 from,
+				    u32 from_version, u64 to, u32 to_version)
+{
+	struct hw_flow *flow = hw_reserve_flow();
+
+	if (!flow) {
+		hw_lose(context->slot, HW_LOSS_RING);
+		return;
+	}
+	hw_fill_flow(flow, context, relation, HW_MARK_MAIN, flags, 0);
+	hw_fill_ends(flow, from, from_version, to, to_version, 0, 0);
+	if (from != to)
+		hw_fill_actor(flow, context);
+	hw_submit(flow);
+}
+
+/*
+ * The last edge of an object, from its last version to one that nothing can
+ * follow: consumers drop their state there. Only where the object is known.
+ */
+static __always_inline void hw_end(struct hw_context *context, u8 relation, u32 *declared, u64 id,
+				   u32 version)
+{
+	if (!hw_relation_off(context->config, relation) && hw_in_epoch(declared, context->epoch))
+		hw_edge(context, relation, 0, id, version, id, version + 1);
 }
 
 /* An edge between two objects; both are declared. PROV-DM 5.2.1. */
 static __always_inline bool hw_derived(struct hw_context *context, u8 relation,
 				       struct hw_object *from, struct hw_object *to, u32 flags)
 {
-	struct hw_object *task = context->self ? &context->self->task : 0;
 	struct hw_flow *flow;
 	u32 version, made;
 	u64 is;
 
 	if (hw_relation_off(context->config, relation) ||
-	    hw_same_edge(context, to, hw_key(context, from, hw_version(from->state), relation)))
+	    ((context->flags & HW_SLOT_COMPRESS_EDGES) &&
+	     hw_object_has(to, hw_key(context, from, hw_version(from->state), relation))))
 		return false;
 	version = hw_send(from);
 	HW_RECEIVE(context, to, flow, is, made);
-	hw_fill_flow(flow, context, relation, flags, 0);
-	flow->header.marks = HW_MARK_MAIN | made * HW_MARK_NEW_B;
-	flow->a = from->id;
-	flow->a_version = version;
-	flow->b = to->id;
-	flow->b_version = hw_version(is);
-	flow->c = 0;
-	flow->c_version = 0;
-	if (task && hw_in_epoch(task->declared, context->epoch)) {
-		flow->c = task->id;
-		flow->c_version = hw_version(task->state);
-	}
-	to->previous = hw_key(context, from, version, relation);
+	hw_object_keep(to, hw_key(context, from, version, relation));
+	hw_fill_flow(flow, context, relation, HW_MARK_MAIN | made * HW_MARK_NEW_B, flags, 0);
+	hw_fill_ends(flow, from->id, version, to->id, hw_version(is), 0, 0);
+	hw_fill_actor(flow, context);
 	hw_submit(flow);
 	return true;
 }
@@ -251,237 +370,139 @@ static __always_inline void hw_shared_flow(struct hw_context *context, struct hw
 	}
 }
 
+static __always_inline bool hw_memory_off(struct hw_context *context, u8 relation)
+{
+	return hw_relation_off(context->config, relation) ||
+	       hw_vertex_off(context->config, HW_VERTEX_PROCESS_MEMORY);
+}
+
 /*
- * hw_used() - from -> acting task, acting task -> its memory (PROV-DM 5.1.4)
+ * hw_repeats() - whether a flow between the acting task and an object adds nothing
+ * @object: the object's state, 0 where it has none yet
+ * @used: the task uses the object (PROV-DM 5.1.4), else it generates it (5.1.3)
  *
- * The caller has declared from. When the task has had this very edge last, its
- * memory has it too: both came in one record. Returns whether one was submitted.
+ * A use that is in the task is in its memory too: both came in one record. A
+ * generation repeats when the memory has taken in nothing since, either.
  */
+static __always_inline bool hw_repeats(struct hw_context *context, u8 relation,
+				       struct hw_object *object, bool used)
+{
+	struct hw_task_state *self = context->self, *leader;
+	struct hw_object *memory;
+
+	if (!object || !(context->flags & HW_SLOT_COMPRESS_EDGES))
+		return false;
+	if (used)
+		return hw_task_has(self,
+				   hw_key(context, object, hw_version(object->state), relation));
+	if (!hw_object_has(object,
+			   hw_key(context, &self->task, hw_version(self->task.state), relation)))
+		return false;
+	leader = hw_leader_of(context->task, self, context->slot);
+	if (!leader || leader->mappings[0].object)
+		return false;
+	memory = &leader->memory;
+	return hw_memory_off(context, HW_RELATION_MEMORY_READ) ||
+	       hw_task_has(self, hw_key(context, memory, hw_version(memory->state),
+					HW_RELATION_MEMORY_READ));
+}
+
+/* The vertices of the acting task and, where it takes part, of its memory. */
+static __always_inline bool hw_declare_self(struct hw_context *context,
+					    struct hw_task_state *leader, bool with_memory)
+{
+	if (hw_declare_task(context, &context->self->task, context->task) &&
+	    (!with_memory || hw_declare_memory(context, &leader->memory, context->task)))
+		return true;
+	hw_lose(context->slot, HW_LOSS_RING);
+	return false;
+}
+
+/* from -> acting task, acting task -> its memory; returns whether it is recorded. */
 static __always_inline bool hw_used(struct hw_context *context, u8 relation, struct hw_object *from,
 				    u32 flags, s64 offset)
 {
+	struct hw_task_state *leader = hw_leader(context);
+	bool with_memory = !hw_memory_off(context, HW_RELATION_MEMORY_WRITE);
 	struct hw_object *task = &context->self->task, *memory, *receiver;
-	struct hw_task_state *leader;
+	u32 version, made, marks = HW_MARK_MAIN, memory_version = 0;
 	struct hw_flow *flow;
-	u32 version, made, marks = HW_MARK_MAIN;
-	bool with_memory;
 	u64 is;
 
-	if (hw_same_edge(context, task, hw_key(context, from, hw_version(from->state), relation)))
+	if (!leader || !hw_declare_self(context, leader, with_memory))
 		return false;
-	memory = hw_memory_object(context, &leader);
-	if (!memory)
-		return false;
-	with_memory = !hw_relation_off(context->config, HW_RELATION_MEMORY_WRITE) &&
-		      !hw_vertex_off(context->config, HW_VERTEX_PROCESS_MEMORY);
-	if (!hw_declare_task(context, task, context->task) ||
-	    (with_memory && !hw_declare_memory(context, memory, context->task))) {
-		hw_lose(context->slot, HW_LOSS_RING);
-		return false;
-	}
+	memory = &leader->memory;
 	version = hw_send(from);
 	receiver = with_memory ? memory : task;
 	HW_RECEIVE(context, receiver, flow, is, made);
-	task->previous = hw_key(context, from, version, relation);
-	hw_fill_flow(flow, context, relation, flags, offset);
-	flow->a = from->id;
-	flow->a_version = version;
-	flow->c = memory->id;
-	flow->c_version = 0;
 	if (with_memory) {
 		marks |= HW_MARK_MEMORY | made * HW_MARK_NEW_C;
-		flow->c_version = hw_version(is);
-		made = hw_makes_version(task->state, context->flags);
-		task->state = hw_received(task->state, made) | HW_STATE_OUT;
-		memory->previous =
-			hw_key(context, task, hw_version(task->state), HW_RELATION_MEMORY_WRITE);
+		memory_version = hw_version(is);
+		is = hw_turn(task->state, context->flags);
+		made = hw_makes_version(is);
+		is = hw_received(is, made) | HW_STATE_OUT;
 	}
-	marks |= made * HW_MARK_NEW_B;
-	flow->b = task->id;
-	flow->b_version = hw_version(task->state);
-	flow->header.marks = marks;
+	task->state = is;
+	hw_task_keep(context->self, hw_key(context, from, version, relation));
+	hw_keep_user(context, from, version, relation);
+	hw_fill_flow(flow, context, relation, marks | made * HW_MARK_NEW_B, flags, offset);
+	hw_fill_ends(flow, from->id, version, task->id, hw_version(is), memory->id, memory_version);
 	hw_submit(flow);
 	if (with_memory && leader->mappings[0].object)
 		hw_shared_flow(context, leader, false);
 	return true;
 }
 
-/*
- * hw_generated() - its memory -> acting task, acting task -> to (PROV-DM 5.1.3)
- *
- * The caller has declared to. Returns whether a record was submitted.
- */
+/* Its memory -> acting task, acting task -> to; returns whether it is recorded. */
 static __always_inline bool hw_generated(struct hw_context *context, u8 relation,
 					 struct hw_object *to, u32 flags, s64 offset)
 {
-	struct hw_object *task = &context->self->task, *memory;
-	struct hw_task_state *leader;
-	struct hw_flow *flow;
+	struct hw_task_state *leader = hw_leader(context);
+	bool with_memory = !hw_memory_off(context, HW_RELATION_MEMORY_READ);
 	u32 marks = HW_MARK_MAIN, memory_version = 0, made, task_made;
-	u64 is, memory_key;
-	bool with_memory;
+	struct hw_object *task = &context->self->task, *memory;
+	struct hw_flow *flow;
+	u64 is, task_is, key;
 
-	memory = hw_memory_object(context, &leader);
-	if (!memory)
+	if (!leader)
 		return false;
-	with_memory = !hw_relation_off(context->config, HW_RELATION_MEMORY_READ) &&
-		      !hw_vertex_off(context->config, HW_VERTEX_PROCESS_MEMORY);
+	memory = &leader->memory;
 	if (with_memory) {
 		if (leader->mappings[0].object)
 			hw_shared_flow(context, leader, true);
-		memory_key =
-			hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
-		with_memory = !hw_same_edge(context, task, memory_key);
+		key = hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
+		with_memory = !(context->flags & HW_SLOT_COMPRESS_EDGES) ||
+			      !hw_task_has(context->self, key);
 	}
-	if (!with_memory &&
-	    hw_same_edge(context, to, hw_key(context, task, hw_version(task->state), relation)))
+	if (!hw_declare_self(context, leader, with_memory))
 		return false;
-	if (!hw_declare_task(context, task, context->task) ||
-	    (with_memory && !hw_declare_memory(context, memory, context->task))) {
-		hw_lose(context->slot, HW_LOSS_RING);
-		return false;
-	}
-	if (with_memory)
-		memory_version = hw_send(memory);
-	HW_RECEIVE(context, to, flow, is, made);
+	task_is = task->state;
 	if (with_memory) {
-		task_made = hw_makes_version(task->state, context->flags);
-		task->state = hw_received(task->state, task_made);
+		memory_version = hw_send(memory);
+		task_is = hw_turn(task_is, context->flags);
+		task_made = hw_makes_version(task_is);
+		task_is = hw_received(task_is, task_made);
 		marks |= HW_MARK_MEMORY | task_made * HW_MARK_NEW_B;
-		task->previous = hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ);
 	}
-	task->state |= HW_STATE_OUT;
-	to->previous = hw_key(context, task, hw_version(task->state), relation);
-	hw_fill_flow(flow, context, relation, flags, offset);
-	flow->header.marks = marks | made * HW_MARK_NEW_A;
-	flow->a = to->id;
-	flow->a_version = hw_version(is);
-	flow->b = task->id;
-	flow->b_version = hw_version(task->state);
-	flow->c = memory->id;
-	flow->c_version = memory_version;
+	HW_RECEIVE(context, to, flow, is, made);
+	if (with_memory)
+		hw_task_keep(context->self,
+			     hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ));
+	task->state = task_is | HW_STATE_OUT;
+	hw_object_keep(to, hw_key(context, task, hw_version(task_is), relation));
+	hw_fill_flow(flow, context, relation, marks | made * HW_MARK_NEW_A, flags, offset);
+	hw_fill_ends(flow, to->id, hw_version(is), task->id, hw_version(task_is), memory->id,
+		     memory_version);
 	hw_submit(flow);
 	return true;
 }
 
-/*
- * The last edge of an object, from its last version to one that nothing can
- * follow: consumers drop their state there. Only where the object is known.
- */
-static __always_inline void hw_end(struct hw_context *context, u8 relation, u64 id, u32 version)
+static __always_inline bool hw_record(struct hw_context *context, u8 relation,
+				      struct hw_object *object, bool used, u32 flags, s64 offset)
 {
-	struct hw_flow *flow = hw_reserve_flow();
-
-	if (!flow) {
-		hw_lose(context->slot, HW_LOSS_RING);
-		return;
-	}
-	hw_fill_flow(flow, context, relation, 0, 0);
-	flow->header.marks = HW_MARK_MAIN;
-	flow->a = id;
-	flow->a_version = version;
-	flow->b = id;
-	flow->b_version = version + 1;
-	flow->c = 0;
-	flow->c_version = 0;
-	hw_submit(flow);
-}
-
-static __always_inline bool hw_ends(struct hw_context *context, u8 relation, u32 *declared)
-{
-	return !hw_relation_off(context->config, relation) && hw_in_epoch(declared, context->epoch);
-}
-
-/* For the hooks that run when an object is freed, in whatever task does it. */
-static __always_inline bool hw_enter_owner(struct hw_context *context, u32 owner)
-{
-	context->slot = owner;
-	context->self = 0;
-	context->task = 0;
-	if (!owner)
-		return false;
-	context->config = hw_config_of(owner);
-	if (!context->config)
-		return false;
-	context->epoch = context->config->epoch;
-	context->flags = context->config->flags;
-	return true;
-}
-
-/*
- * The two objects that hooks are given, made ready for an edge: filtered, with
- * state, declared. Return 0 when there is nothing (more) to record.
- */
-static __always_inline struct hw_object *hw_ready_inode(struct hw_context *context,
-							struct inode *inode)
-{
-	struct hw_object *object;
-
-	if (hw_vertex_off(context->config, hw_inode_type(inode->i_mode)) || !hw_with_self(context))
-		return 0;
-	object = hw_inode_object(inode, context->slot);
-	if (!object) {
-		hw_lose(context->slot, HW_LOSS_STORAGE);
-		return 0;
-	}
-	if (hw_declare_inode(context, object, inode))
-		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
-	return 0;
-}
-
-static __always_inline struct hw_object *hw_ready_socket(struct hw_context *context, u64 sock)
-{
-	struct hw_object *object;
-
-	if (!sock || hw_vertex_off(context->config, HW_VERTEX_SOCKET) || !hw_with_self(context))
-		return 0;
-	object = hw_socket_object(sock, context->slot);
-	if (!object) {
-		hw_lose(context->slot, HW_LOSS_STORAGE);
-		return 0;
-	}
-	if (hw_declare_socket(context, object, sock))
-		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
-	return 0;
-}
-
-/* The object behind an open file, named by the path it was opened under. */
-static __always_inline struct hw_object *hw_ready_file(struct hw_context *context,
-						       struct file *file)
-{
-	struct inode *inode = file->f_inode;
-	struct hw_object *object;
-	u32 kind = inode->i_mode & S_IFMT;
-
-	if (kind == S_IFSOCK && inode->i_sb->s_magic == SOCKFS_MAGIC)
-		return hw_ready_socket(context, hw_inode_sock(inode));
-	object = hw_ready_inode(context, inode);
-	if (!object || kind == S_IFIFO)
-		return object;
-	if (hw_name_once(context, object, file->f_path.dentry, file->f_path.mnt))
-		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
-	return 0;
-}
-
-/* The object of a directory entry, for hooks that are given no mount. */
-static __always_inline struct hw_object *hw_ready_dentry(struct hw_context *context,
-							 struct dentry *dentry)
-{
-	struct inode *inode = dentry->d_inode;
-	struct hw_object *object;
-
-	if (!inode)
-		return 0;
-	object = hw_ready_inode(context, inode);
-	if (!object)
-		return 0;
-	if (hw_name_once(context, object, dentry, hw_likely_mount(context->task, dentry)))
-		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
-	return 0;
+	if (used)
+		return hw_used(context, relation, object, flags, offset);
+	return hw_generated(context, relation, object, flags, offset);
 }
 
 #endif

@@ -42,17 +42,37 @@ struct super_block;
 #define PROT_WRITE 0x02
 
 /*
+ * A value of which the compiler knows nothing: what is computed from it stays
+ * arithmetic, where a branch would double what the verifier has to walk through.
+ */
+static __always_inline u32 hw_opaque(u32 value)
+{
+	asm volatile("" : "+r"(value));
+	return value;
+}
+
+/* 1 for the mode of a socket, else 0. */
+static __always_inline u32 hw_is_socket_mode(u32 mode)
+{
+	return hw_opaque(1U << (S_IFSOCK >> 12) >> ((mode & S_IFMT) >> 12)) & 1;
+}
+
+/*
  * A file that the kernel opened below another one (overlayfs, backing files):
  * the access was already mediated for the file above it. Since 6.5 such files
- * carry FMODE_BACKING (62d53c4a1dfe "fs: use backing_file container"); before,
- * they pair the upper path with the lower inode.
+ * carry FMODE_BACKING (62d53c4a1dfe "fs: use backing_file container") and their own
+ * path; before, they pair the upper path with the lower inode.
  */
 #define FMODE_WRITE 0x2U
 #define FMODE_BACKING (1U << 25)
 
 static __always_inline bool hw_is_backing_file(struct file *file)
 {
-	return ((u32)file->f_mode & FMODE_BACKING) || file->f_inode != file->f_path.dentry->d_inode;
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
+	return (u32)file->f_mode & FMODE_BACKING;
+#else
+	return file->f_inode != file->f_path.dentry->d_inode;
+#endif
 }
 
 /*
@@ -67,6 +87,11 @@ static __always_inline u32 hw_pid(const struct task_struct *task)
 static __always_inline u32 hw_tgid(const struct task_struct *task)
 {
 	return *(const volatile pid_t *)&task->tgid;
+}
+
+static __always_inline struct task_struct *hw_current(void)
+{
+	return (struct task_struct *)bpf_get_current_task_btf();
 }
 
 /* The unified hierarchy's cgroup id of a task: 64 bits, never reused. */

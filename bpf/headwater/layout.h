@@ -27,6 +27,7 @@
 #define HW_TEXT_DATA_MAX (HW_TEXT_BYTES_MAX - HW_TEXT_HEADER_BYTES)
 #define HW_COMM_BYTES 16
 #define HW_SLOTS 1024
+#define HW_BUCKETS 65536
 
 /* header.record */
 enum hw_record_kind {
@@ -198,18 +199,35 @@ enum hw_slot_flag {
 	HW_SLOT_ARGUMENTS = 1 << 4,
 };
 
-/*
- * Value of map configs (array, 2 * HW_SLOTS): a slot's policy is configs[active],
- * where active is the value of map active_config (array, index = slot, __u32).
- * The agent writes the spare one of a slot's two entries and then active_config:
- * that one write is the policy edit.
- */
+/* A slot's policy as the hooks read it. */
 struct hw_slot_config {
 	__u64 relations_off[2]; /* bit = relation: not recorded */
 	__u32 vertices_off; /* bit = vertex type: edges that touch it are not recorded */
 	__u32 epoch; /* never 0, unique among all slots of one load */
 	__u32 flags; /* enum hw_slot_flag */
 	__u32 pad;
+};
+
+/*
+ * One of map policies: configs[active] is in force. The agent writes the spare
+ * one and then active: that one word is the policy edit.
+ */
+struct hw_slot_policy {
+	__u32 active; /* 0 or 1 */
+	__u32 pad;
+	struct hw_slot_config configs[2];
+};
+
+/*
+ * Maps of one value, which programs reach by its address and the agent by its
+ * pages: no look-up on either side (headwater_agent/direct_maps.py).
+ */
+struct hw_policies {
+	struct hw_slot_policy slots[HW_SLOTS]; /* index = slot */
+};
+
+struct hw_scope_buckets {
+	__u64 words[HW_BUCKETS]; /* index = low bits of the cgroup id, see scope.h */
 };
 
 #endif

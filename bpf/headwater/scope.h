@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
  * First step of every hook: is the acting task's cgroup captured, in which slot
- * and under which policy? A task outside every scope leaves after one array
- * look-up, which the JIT inlines (promise G9).
+ * and under which policy? A task outside every scope leaves after one load from
+ * the buckets (promise G9).
  *
  * scope_buckets is a direct-mapped copy of scope. The low 16 bits of the cgroup
  * id are the index, so a word of 48 id bits and 16 slot bits compares the id
@@ -14,25 +14,25 @@
 #define HEADWATER_SCOPE_H
 
 #define HW_SCOPES 16384
-#define HW_BUCKETS 65536
 #define HW_BUCKET_SLOT 0xffffULL
 #define HW_BUCKET_SHARED 0xffffULL
 
+/* The value of a map that bcc does not know, by its address. */
+#define HW_DIRECT(name) ((struct hw_##name *)bpf_pseudo_fd(HW_PSEUDO_MAP_VALUE, HW_MAP_##name))
+#define HW_PSEUDO_MAP_VALUE 2
+
 BPF_HASH(scope, u64, u32, HW_SCOPES);
-BPF_ARRAY(scope_buckets, u64, HW_BUCKETS);
-BPF_ARRAY(active_config, u32, HW_SLOTS);
-BPF_ARRAY(configs, struct hw_slot_config, 2 * HW_SLOTS);
 
-static __always_inline u32 hw_slot_of(u64 cgroup)
+static __always_inline u64 *hw_bucket_of(u64 cgroup)
 {
-	u32 index = cgroup & (HW_BUCKETS - 1), *slot;
-	u64 *bucket = scope_buckets.lookup(&index), word;
+	return &HW_DIRECT(scope_buckets)->words[cgroup & (HW_BUCKETS - 1)];
+}
 
-	if (!bucket)
-		return 0;
-	word = *bucket;
-	if (!word)
-		return 0;
+/* The slot of a cgroup of which the bucket is not empty. */
+static __always_inline u32 hw_slot_in(u64 word, u64 cgroup)
+{
+	u32 *slot;
+
 	if ((word & HW_BUCKET_SLOT) == HW_BUCKET_SHARED) {
 		slot = scope.lookup(&cgroup);
 		return slot ? *slot : 0;
@@ -40,21 +40,24 @@ static __always_inline u32 hw_slot_of(u64 cgroup)
 	return (word ^ cgroup) & ~HW_BUCKET_SLOT ? 0 : word & HW_BUCKET_SLOT;
 }
 
-/* The policy in force for a slot, or 0 when it is suspended. */
+static __always_inline u32 hw_slot_of(u64 cgroup)
+{
+	u64 word = *hw_bucket_of(cgroup);
+
+	return word ? hw_slot_in(word, cgroup) : 0;
+}
+
+/* The policy in force for a slot. */
 static __always_inline struct hw_slot_config *hw_config_of(u32 slot)
 {
-	u32 *active = active_config.lookup(&slot);
-	struct hw_slot_config *config;
+	struct hw_slot_policy *policy = &HW_DIRECT(policies)->slots[slot & (HW_SLOTS - 1)];
 
-	if (!active)
-		return 0;
-	config = configs.lookup(active);
-	return config && (config->flags & HW_SLOT_ACTIVE) ? config : 0;
+	return &policy->configs[policy->active & 1];
 }
 
 static __always_inline bool hw_relation_off(struct hw_slot_config *config, u8 relation)
 {
-	return config->relations_off[relation >> 6] >> (relation & 63) & 1;
+	return config->relations_off[relation >> 6 & 1] >> (relation & 63) & 1;
 }
 
 static __always_inline bool hw_vertex_off(struct hw_slot_config *config, u8 type)

@@ -5,17 +5,18 @@
  *   task             its task storage
  *   process memory   the task storage of its thread group's leader
  *   inode            its inode storage; in shared_objects once it is mapped shared
- *   socket           map sockets, by the address of struct sock
+ *   socket, pipe     map channels, by the address of struct sock or inode
  *
  * Sockets are not kept in socket storage because a peer is only known by an
- * address that the verifier does not accept as a socket. Inodes that are mapped
+ * address that the verifier does not accept as a socket; pipes not in inode
+ * storage because programs at a function's exit may not look there. Inodes that are mapped
  * shared move to a map because every later flow of the mapping process touches
  * them, without a pointer to the inode.
  */
 #ifndef HEADWATER_STATE_H
 #define HEADWATER_STATE_H
 
-#define HW_SOCKETS 65536
+#define HW_CHANNELS 65536
 #define HW_SHARED_OBJECTS 16384
 #define HW_EVICTED_INODES 65536
 #define HW_MAPPINGS 8
@@ -28,10 +29,20 @@
 #define HW_STATE_VERSION_SHIFT 32
 #define HW_STATE_VERSION (1ULL << HW_STATE_VERSION_SHIFT)
 
+/*
+ * Edge compression: keys of the edges that came in last, each at the place that
+ * its upper bits name. An edge among them adds nothing: the same version of the
+ * same sender is in this object already. CamFlow keeps one, so that two senders
+ * that take turns are recorded each time.
+ */
+#define HW_RECENT_BITS 1
+#define HW_TASK_RECENT_BITS 3
+
 struct hw_object {
 	u64 id; /* cpu << 48 | count; 0: not yet made */
 	u64 state;
-	u64 previous; /* key of the last edge in: edge compression */
+	u64 recent[1 << HW_RECENT_BITS]; /* edges into the object */
+	u64 users[1 << HW_RECENT_BITS]; /* who has used this version: hw_life() */
 	u32 declared[2]; /* epochs in which its vertex was recorded */
 	u32 named[2]; /* epochs in which its name was recorded */
 	u8 type;
@@ -58,9 +69,10 @@ struct hw_executable {
 struct hw_task_state {
 	struct hw_object task;
 	struct hw_object memory; /* in use in the leader's state */
+	u64 recent[1 << HW_TASK_RECENT_BITS]; /* edges into the task, and hw_target() */
 	struct hw_mapping mappings[HW_MAPPINGS]; /* of the memory */
-	u32 mapped;
 	u32 clone_flags; /* of the clone under way */
+	u32 pad;
 	struct hw_executable executables[HW_EXECUTABLES]; /* of the exec under way */
 	u32 executing;
 	u32 due; /* number of the mapping whose edge is next */
@@ -73,16 +85,12 @@ struct hw_inode_key {
 	u32 generation;
 };
 
-struct hw_evicted {
-	struct hw_object object;
-};
-
 BPF_TASK_STORAGE(tasks, struct hw_task_state);
 BPF_INODE_STORAGE(inodes, struct hw_object);
-BPF_HASH(sockets, u64, struct hw_object, HW_SOCKETS);
+BPF_HASH(channels, u64, struct hw_object, HW_CHANNELS);
 BPF_HASH(shared_objects, u64, struct hw_object, HW_SHARED_OBJECTS);
 /* An inode's identity outlives its eviction from the inode cache. */
-BPF_TABLE("lru_hash", struct hw_inode_key, struct hw_evicted, evicted, HW_EVICTED_INODES);
+BPF_TABLE("lru_hash", struct hw_inode_key, struct hw_object, evicted, HW_EVICTED_INODES);
 BPF_PERCPU_ARRAY(serials, u64, 1);
 
 static __always_inline u32 hw_version(u64 state)
@@ -140,6 +148,22 @@ static __always_inline void hw_inode_key(struct inode *inode, struct hw_inode_ke
 	key->generation = inode->i_generation;
 }
 
+/* Where an object's state is since it is mapped shared; 0 when that is gone. */
+static __always_inline struct hw_object *hw_moved(struct hw_object *object)
+{
+	u64 id = object->id;
+
+	return shared_objects.lookup(&id);
+}
+
+/* The state of an inode that has one, else 0. */
+static __always_inline struct hw_object *hw_find_inode(struct inode *inode)
+{
+	struct hw_object *object = inodes.inode_storage_get(inode, 0, 0);
+
+	return object && object->state & HW_STATE_MOVED ? hw_moved(object) : object;
+}
+
 /*
  * hw_inode_object() - the state of an inode, made at its first sight
  *
@@ -150,8 +174,7 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 	struct hw_object *object =
 		inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
 	struct hw_inode_key key = {};
-	struct hw_evicted *before;
-	u64 id;
+	struct hw_object *before;
 
 	/* Refused when another CPU makes it at the same time: then it is there by now. */
 	if (!object)
@@ -163,36 +186,35 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 		before = evicted.lookup(&key);
 		if (before) {
 			/* Not over what another CPU has made of it since. */
-			__sync_val_compare_and_swap(&object->state, 0, before->object.state);
-			object->type = before->object.type;
-			object->owner = before->object.owner;
-			if (!__sync_val_compare_and_swap(&object->id, 0, before->object.id))
+			__sync_val_compare_and_swap(&object->state, 0, before->state);
+			object->type = before->type;
+			object->owner = before->owner;
+			if (!__sync_val_compare_and_swap(&object->id, 0, before->id))
 				evicted.delete(&key);
 		} else {
 			hw_object_make(object, hw_inode_type(inode->i_mode), owner);
 		}
 	}
-	if (object->state & HW_STATE_MOVED) {
-		id = object->id;
-		return shared_objects.lookup(&id);
-	}
-	return object;
+	return object->state & HW_STATE_MOVED ? hw_moved(object) : object;
 }
 
-static __always_inline struct hw_object *hw_socket_object(u64 sock, u16 owner)
+static __always_inline struct hw_object *hw_find_channel(u64 address)
 {
-	struct hw_object *object, fresh = {};
+	return channels.lookup(&address);
+}
 
-	if (!sock)
-		return 0;
-	object = sockets.lookup(&sock);
+/* The state of a socket or pipe, made at its first sight; 0 when the map is full. */
+static __always_inline struct hw_object *hw_channel_object(u64 address, u8 type, u16 owner)
+{
+	struct hw_object *object = channels.lookup(&address), fresh = {};
+
 	if (object)
 		return object;
-	fresh.type = HW_VERTEX_SOCKET;
+	fresh.type = type;
 	fresh.owner = owner;
 	fresh.id = hw_new_serial();
-	sockets.insert(&sock, &fresh);
-	return sockets.lookup(&sock);
+	channels.insert(&address, &fresh);
+	return channels.lookup(&address);
 }
 
 #endif

@@ -27,7 +27,12 @@ _MAP_TYPE_RINGBUF: Final = 27
 _STORAGE_MAP_TYPES: Final = (24, 28, 29)
 """Socket, inode and task storage: made with a BTF type for the value."""
 
-_PROGRAM_TYPES: Final = {"raw_tracepoint": (17, 0), "fentry": (26, 24), "lsm": (29, 27)}
+_PROGRAM_TYPES: Final = {
+    "raw_tracepoint": (17, 0),
+    "fentry": (26, 24),
+    "fexit": (26, 25),
+    "lsm": (29, 27),
+}
 """``enum bpf_prog_type`` and ``enum bpf_attach_type``."""
 
 _LICENSE: Final = b"Dual BSD/GPL"

@@ -19,27 +19,41 @@ from typing import Any, Final
 
 from headwater_agent.btf import function_numbers
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
+from headwater_agent.direct_maps import CONSTANTS, NUMBERS, SPECS
 from headwater_agent.program_object import (
     MapSpec,
     ProgramObject,
     ProgramSpec,
     replace_map_references,
+    whole_program,
 )
 from headwater_agent.program_text import read_program_text, vocabulary_constants
 
 RING_PAGES: Final = 1
 """The ring's size is set when it is loaded; bcc wants one to compile."""
 
-_HOOKS: Final = re.compile(r"^(LSM_PROBE|KFUNC_PROBE|RAW_TRACEPOINT_PROBE)\((\w+)", re.MULTILINE)
+_HOOKS: Final = re.compile(
+    r"^(LSM_PROBE|RAW_TRACEPOINT_PROBE|HW_LSM|HW_FENTRY|HW_FEXIT|HW_TRACEPOINT)\((\w+)",
+    re.MULTILINE,
+)
 _STRUCTS: Final = re.compile(r"\bstruct (\w+)")
 _KINDS: Final = {
-    "LSM_PROBE": ("lsm", ("lsm__",), "bpf_lsm_"),
-    "KFUNC_PROBE": ("fentry", ("kfunc__", "kfunc__vmlinux__"), ""),
-    "RAW_TRACEPOINT_PROBE": ("raw_tracepoint", ("raw_tracepoint__",), None),
+    "LSM_PROBE": "lsm",
+    "RAW_TRACEPOINT_PROBE": "raw_tracepoint",
+    "HW_LSM": "lsm",
+    "HW_FENTRY": "fentry",
+    "HW_FEXIT": "fexit",
+    "HW_TRACEPOINT": "raw_tracepoint",
 }
-"""By bcc's macro: our word, bcc's prefixes of the program, the kernel's prefix of the function.
+"""By macro, bcc's or ours (``bpf/headwater/hook.h``): our word, which begins the program's name."""
 
-Newer versions of bcc name the module, vmlinux, in programs at a function's entry."""
+_MAPS: Final = re.compile(r'^BPF_\w+\((?:"\w+", [^,]+, [^,]+, )?(\w+)', re.MULTILINE)
+
+_RENAMED: Final = {"pipe_read": ("anon_pipe_read",)}
+"""Kernel functions that later kernels call otherwise.
+
+``pipe_read``: since 6.15 FIFOs have a function of their own, which calls this one
+(262b2fa99c12 "pipe: introduce struct file_operations pipeanon_fops")."""
 
 
 class CompileError(Exception):
@@ -60,6 +74,7 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
         os.environ.update(tree.environment())
         flags = ["-w", f"-DHW_RING_PAGES={RING_PAGES}"]
         flags += [f"-D{name}={value}" for name, value in vocabulary_constants().items()]
+        flags += [f"-D{name}={value}" for name, value in CONSTANTS.items()]
         from bcc import BPF, lib
 
         class Unattached(BPF):  # type: ignore[misc]
@@ -72,29 +87,50 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
             compiled = Unattached(text=text, cflags=flags)
         except Exception as error:  # bcc raises bare Exception
             raise CompileError(str(error)) from error
-    hooks = [(*_KINDS[macro], hook) for macro, hook in _HOOKS.findall(text)]
+    hooks = [(_KINDS[macro], hook) for macro, hook in _HOOKS.findall(text)]
+    candidates = {(kind, hook): _attach_points(kind, hook) for kind, hook in hooks}
     numbers = function_numbers(
-        btf.read_bytes(), (f"{prefix}{hook}" for _, _, prefix, hook in hooks if prefix is not None)
+        btf.read_bytes(), (point for points in candidates.values() for point in points)
     )
-    maps, index_by_descriptor = _maps(lib, compiled.module)
+    maps, index_by_reference = _maps(lib, compiled.module, _MAPS.findall(text))
+    index_by_reference |= {NUMBERS[s.name]: len(maps) + at for at, s in enumerate(SPECS)}
     return ProgramObject(
-        maps,
+        maps + SPECS,
         tuple(
             ProgramSpec(
                 kind,
                 hook,
-                numbers.get(f"{prefix}{hook}", 0),
+                next((numbers[p] for p in candidates[kind, hook] if p in numbers), 0),
                 replace_map_references(
-                    _instructions(lib, compiled.module, [f"{each}{hook}" for each in prefixes]),
-                    index_by_descriptor,
+                    _instructions(lib, compiled.module, f"{kind}__{hook}"), index_by_reference
                 ),
             )
-            for kind, prefixes, prefix, hook in hooks
+            for kind, hook in hooks
         ),
     )
 
 
-def _maps(lib: Any, module: Any) -> tuple[tuple[MapSpec, ...], dict[int, int]]:
+def _attach_points(kind: str, hook: str) -> tuple[str, ...]:
+    """Kernel functions of which the first that exists is attached to; none for tracepoints."""
+    if kind == "raw_tracepoint":
+        return ()
+    if kind == "lsm":
+        return (f"bpf_lsm_{hook}",)
+    return (hook, *_RENAMED.get(hook, ()))
+
+
+def _maps(
+    lib: Any, module: Any, declared: Sequence[str]
+) -> tuple[tuple[MapSpec, ...], dict[int, int]]:
+    """The maps, and their indices by what refers to them in instructions.
+
+    bcc compiles with a number below zero for each map, in the order of their declaration from -1
+    on. It makes the maps in the order of these numbers and writes the descriptors into the
+    functions that it knows; the functions called by them keep the numbers.
+
+    :param declared: names in the order of their declaration
+    :raises CompileError: if bcc did not make them in this order
+    """
     # bcc's Python declares only some of its library's functions.
     for function, result in (
         (lib.bpf_num_tables, ctypes.c_size_t),
@@ -119,16 +155,26 @@ def _maps(lib: Any, module: Any) -> tuple[tuple[MapSpec, ...], dict[int, int]]:
         )
         for index in range(count)
     )
-    return specs, {lib.bpf_table_fd_id(module, index): index for index in range(count)}
+    index_by_descriptor = {lib.bpf_table_fd_id(module, index): index for index in range(count)}
+    made = [specs[index_by_descriptor[each]].name for each in sorted(index_by_descriptor)]
+    if made != list(reversed(declared)):
+        raise CompileError(f"this bcc makes maps in an unknown order: {', '.join(made)}")
+    index_by_name = {spec.name: index for index, spec in enumerate(specs)}
+    numbers = {-1 - number: index_by_name[name] for number, name in enumerate(declared)}
+    return specs, index_by_descriptor | numbers
 
 
-def _instructions(lib: Any, module: Any, names: Sequence[str]) -> bytes:
-    """The code of the program that has one of these names."""
-    for name in names:
-        size = lib.bpf_function_size(module, name.encode())
-        if size:
-            return ctypes.string_at(lib.bpf_function_start(module, name.encode()), size)
-    raise CompileError(f"bcc made no program {' or '.join(names)} of the text")
+def _instructions(lib: Any, module: Any, name: str) -> bytes:
+    """The code of a program, with the function that it calls.
+
+    bcc knows the program's first function only. The one that it calls stands in the same section
+    (``bpf/headwater/hook.h``), so behind it in memory, and the call says where.
+    """
+    size = lib.bpf_function_size(module, name.encode())
+    if not size:
+        raise CompileError(f"bcc made no program {name} of the text")
+    start = lib.bpf_function_start(module, name.encode())
+    return whole_program(ctypes.string_at(start, size), lambda at: ctypes.string_at(start + at, 8))
 
 
 def main() -> int:

@@ -22,6 +22,8 @@ TEXT_HEADER_BYTES: Final = 40
 TEXT_BYTES_MAX: Final = 4152
 TEXT_DATA_MAX: Final = TEXT_BYTES_MAX - TEXT_HEADER_BYTES
 SLOTS: Final = 1024
+BUCKETS: Final = 1 << 16
+"""Of the direct-mapped copy of the scope."""
 
 RING_BUSY: Final = 1 << 31
 """In a ring header's length: reserved, not yet submitted."""
@@ -212,6 +214,12 @@ SLOT_CONFIG: Final = np.dtype(
     ]
 )
 
+SLOT_POLICY: Final = np.dtype([("active", "<u4"), ("pad", "<u4"), ("configs", SLOT_CONFIG, (2,))])
+
+POLICIES: Final = np.dtype([("slots", SLOT_POLICY, (SLOTS,))])
+
+SCOPE_BUCKETS: Final = np.dtype([("words", "<u8", (BUCKETS,))])
+
 for _type, _bytes in (
     (RING_HEADER, RING_HEADER_BYTES),
     (HEADER, 24),
@@ -225,6 +233,9 @@ for _type, _bytes in (
     (TEXT_HEADER, TEXT_HEADER_BYTES),
     (COUNTERS, 56),
     (SLOT_CONFIG, 32),
+    (SLOT_POLICY, 72),
+    (POLICIES, 72 * SLOTS),
+    (SCOPE_BUCKETS, 8 * BUCKETS),
 ):
     if _type.itemsize != _bytes:
         raise AssertionError(f"layout.h says {_bytes} bytes, numpy {_type.itemsize}: {_type}")

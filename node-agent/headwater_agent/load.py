@@ -9,11 +9,14 @@ Promise G8 ends here for this version: when the agent ends, so do the programs.
 import errno
 import secrets
 from types import TracebackType
-from typing import Final, Self
+from typing import Any, Final, Self
+
+from numpy.typing import NDArray
 
 from headwater_agent.bpf_load import Loaded, load_programs
+from headwater_agent.direct_maps import direct_value
 from headwater_agent.kernel_maps import KernelMap
-from headwater_agent.layout import COUNTERS, SLOT_CONFIG
+from headwater_agent.layout import COUNTERS
 from headwater_agent.probe import probe
 from headwater_agent.program_cache import ProgramCacheError, compiled_programs
 
@@ -101,19 +104,14 @@ class Capture:
         return self._map("scope", 8, 4)
 
     @property
-    def scope_buckets(self) -> KernelMap:
-        """The direct-mapped copy of scope."""
-        return self._map("scope_buckets", 4, 8)
+    def scope_buckets(self) -> NDArray[Any]:
+        """The direct-mapped copy of scope (``struct hw_scope_buckets``), in the kernel's pages."""
+        return direct_value("scope_buckets", self._kernel.maps["scope_buckets"])
 
     @property
-    def configs(self) -> KernelMap:
-        """Policies, two places per slot (``struct hw_slot_config``)."""
-        return self._map("configs", 4, SLOT_CONFIG.itemsize)
-
-    @property
-    def active_config(self) -> KernelMap:
-        """Which of its places holds a slot's policy."""
-        return self._map("active_config", 4, 4)
+    def policies(self) -> NDArray[Any]:
+        """Policies by slot, one in force and one spare (``struct hw_policies``), likewise."""
+        return direct_value("policies", self._kernel.maps["policies"])
 
     @property
     def _kernel(self) -> Loaded:

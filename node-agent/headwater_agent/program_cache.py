@@ -28,7 +28,13 @@ COMPILE_TIMEOUT_S: Final = 600.0
 
 _BCC: Final = Path("/usr/lib/python3/dist-packages/bcc/version.py")
 
-_COMPILING_MODULES: Final = ("btf.py", "btf_headers.py", "compile.py", "program_object.py")
+_COMPILING_MODULES: Final = (
+    "btf.py",
+    "btf_headers.py",
+    "compile.py",
+    "direct_maps.py",
+    "program_object.py",
+)
 
 
 class ProgramCacheError(Exception):

@@ -10,6 +10,7 @@ Written by :mod:`headwater_agent.compile`, kept by :mod:`headwater_agent.program
 
 import base64
 import hashlib
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,7 +18,13 @@ import orjson
 
 INSTRUCTION_BYTES = 8
 _LOAD_IMMEDIATE_64 = 0x18
-_PSEUDO_MAP_FD = 1
+_CALL = 0x85
+_EXIT = 0x95
+_JUMP = 0x05
+_JUMP_CLASSES = (0x05, 0x06)
+_PSEUDO_MAPS = (1, 2)
+"""A map, and the address of a map's one value."""
+_PSEUDO_CALL = 1
 
 
 class ProgramObjectError(Exception):
@@ -42,7 +49,7 @@ class ProgramSpec:
     """One program and where it attaches."""
 
     kind: str
-    """``lsm``, ``fentry`` or ``raw_tracepoint``"""
+    """``lsm``, ``fentry``, ``fexit`` or ``raw_tracepoint``"""
     hook: str
     """LSM hook, kernel function or tracepoint"""
     attach_number: int
@@ -107,8 +114,47 @@ def replace_map_references(instructions: bytes, replacement: dict[int, int]) -> 
         if code[at] != _LOAD_IMMEDIATE_64:
             at += INSTRUCTION_BYTES
             continue
-        if code[at + 1] >> 4 == _PSEUDO_MAP_FD:
+        if code[at + 1] >> 4 in _PSEUDO_MAPS:
             old = int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
             code[at + 4 : at + 8] = replacement[old].to_bytes(4, "little", signed=True)
         at += 2 * INSTRUCTION_BYTES
     return bytes(code)
+
+
+def whole_program(first: bytes, fetch: Callable[[int], bytes]) -> bytes:
+    """A program's first function and, behind it, the functions that it calls.
+
+    A function ends where nothing in it jumps further on and its last instruction does not go on to
+    the next: the kernel's verifier asks the same of it.
+
+    :param first: the code of the first function
+    :param fetch: the instruction at an offset, in bytes from the first one's start
+    """
+    code = bytearray(first)
+    at = 0
+    # The furthest place that something before it jumps to or calls.
+    end = len(first)
+    while at < end:
+        if at >= len(code):
+            code += fetch(at)
+        operation, registers = code[at], code[at + 1]
+        offset = int.from_bytes(code[at + 2 : at + 4], "little", signed=True)
+        immediate = int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
+        following = at + INSTRUCTION_BYTES
+        goes_on = True
+        if operation == _LOAD_IMMEDIATE_64:
+            following += INSTRUCTION_BYTES
+            if following > len(code):
+                code += fetch(following - INSTRUCTION_BYTES)
+        elif operation == _CALL:
+            if registers >> 4 == _PSEUDO_CALL:
+                end = max(end, following + (immediate + 1) * INSTRUCTION_BYTES)
+        elif operation == _EXIT:
+            goes_on = False
+        elif operation & 0x07 in _JUMP_CLASSES:
+            end = max(end, following + (offset + 1) * INSTRUCTION_BYTES)
+            goes_on = operation != _JUMP
+        if goes_on:
+            end = max(end, following + INSTRUCTION_BYTES)
+        at = following
+    return bytes(code[:at])

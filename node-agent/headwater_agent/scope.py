@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What is captured: which cgroups belong to which slot, and each slot's policy.
 
-Both are map writes that running hooks see at once (promise G6). The kernel writes the scope too:
-cgroups made below a captured one inherit its slot there. ``bpf/headwater/scope.h`` says how the two
-writers stay out of each other's way: the hash map first, then the cgroup's bucket.
+Both are writes to maps that running hooks see at once (promise G6). The kernel writes the scope,
+too: cgroups made below a captured one inherit its slot there. ``bpf/headwater/scope.h`` says how
+the two writers stay out of each other's way: the hash map first, then the cgroup's bucket.
 
 Called by :mod:`headwater_agent.attached_kernel`.
 """
@@ -12,12 +12,13 @@ import struct
 from dataclasses import dataclass
 from typing import Final
 
+import numpy as np
 from headwater_prov.vocabulary import Relation, VertexType
+from numpy.typing import NDArray
 
-from headwater_agent.layout import SLOTS, SlotFlag
+from headwater_agent.layout import BUCKETS, SLOT_CONFIG, SLOTS, SlotFlag
 from headwater_agent.load import Capture
 
-_BUCKETS: Final = 1 << 16
 _BUCKET_SHARED: Final = 0xFFFF
 _CONFIG: Final = struct.Struct("<QQIIII")
 
@@ -47,25 +48,23 @@ class Scope:
 
     def __init__(self, capture: Capture) -> None:
         self._scope = capture.scope
-        self._buckets = capture.scope_buckets
-        self._configs = capture.configs
-        self._active = capture.active_config
+        self._buckets: NDArray[np.uint64] = capture.scope_buckets["words"][0]
+        self._policies = capture.policies["slots"][0]
 
     def bind(self, slot: int, config: SlotConfig) -> None:
         """Put a policy in force for a slot.
 
-        The spare of the slot's two places is written first; the change itself is one write of four
-        bytes, so a hook sees the old policy or the new one, never a part of each.
+        The spare of the slot's two places is written first; the change itself is one word, so a
+        hook sees the old policy or the new one, never a part of each.
 
         :param slot: 1 to the number of slots less one
         """
         if not 0 < slot < SLOTS:
             raise ValueError(f"slot {slot} is not between 1 and {SLOTS - 1}")
-        key = struct.pack("<I", slot)
-        active = struct.unpack("<I", self._active.lookup(key) or b"\0\0\0\0")[0]
-        place = 2 * slot + (1 if active == 2 * slot else 0)
-        self._configs.update(struct.pack("<I", place), config.pack())
-        self._active.update(key, struct.pack("<I", place))
+        policy = self._policies[slot]
+        spare = 1 - int(policy["active"])
+        policy["configs"][spare] = np.frombuffer(config.pack(), SLOT_CONFIG)[0]
+        policy["active"] = spare
 
     def add_cgroup(self, cgroup: int, slot: int) -> None:
         """Put a cgroup, and all that will be made below it, into a slot's scope.
@@ -74,23 +73,22 @@ class Scope:
         :raises KernelMapError: if the scope is full
         """
         self._scope.update(struct.pack("<Q", cgroup), struct.pack("<I", slot))
-        bucket = cgroup % _BUCKETS
-        key = struct.pack("<I", bucket)
-        word = struct.unpack("<Q", self._buckets.lookup(key) or bytes(8))[0]
+        bucket = cgroup % BUCKETS
+        word = int(self._buckets[bucket])
         own = cgroup & ~_BUCKET_SHARED | slot
         shared = word != 0 and word & ~_BUCKET_SHARED != cgroup & ~_BUCKET_SHARED
-        self._buckets.update(key, struct.pack("<Q", _BUCKET_SHARED if shared else own))
+        self._buckets[bucket] = _BUCKET_SHARED if shared else own
         # A cgroup that the kernel entered meanwhile is in the hash map by now, or finds this word.
         if not shared and self._others_in(bucket, cgroup):
-            self._buckets.update(key, struct.pack("<Q", _BUCKET_SHARED))
+            self._buckets[bucket] = _BUCKET_SHARED
 
     def remove_cgroup(self, cgroup: int) -> None:
         """Take a cgroup out of every scope; nothing happens when it is in none."""
         self._scope.delete(struct.pack("<Q", cgroup))
-        key = struct.pack("<I", cgroup % _BUCKETS)
-        word = struct.unpack("<Q", self._buckets.lookup(key) or bytes(8))[0]
+        bucket = cgroup % BUCKETS
+        word = int(self._buckets[bucket])
         if word & _BUCKET_SHARED != _BUCKET_SHARED and (word ^ cgroup) & ~_BUCKET_SHARED == 0:
-            self._buckets.update(key, bytes(8))
+            self._buckets[bucket] = 0
 
     def cgroups(self) -> dict[int, int]:
         """Slots by cgroup id, those that the kernel entered included."""
@@ -103,6 +101,6 @@ class Scope:
 
     def _others_in(self, bucket: int, cgroup: int) -> bool:
         return any(
-            other != cgroup and other % _BUCKETS == bucket
+            other != cgroup and other % BUCKETS == bucket
             for other in (struct.unpack("<Q", key)[0] for key in self._scope.keys())
         )

@@ -31,7 +31,10 @@ def check_account(lab: Lab, tenant: Tenant, records: list[AnyRecord]) -> int:
         missing = set(range(1, counted.captured + 1)) - seen
         assert len(missing) == sum(counted.lost)
         assert len(seen) == counted.captured - sum(counted.lost)
-        assert sum(counted.lost) == counted.lost[Loss.RING]
+        # Two CPUs that keep changing one object may give up: rarely, and counted as that.
+        contended = counted.lost[Loss.CONTENTION]
+        assert contended <= counted.captured / 100, counted
+        assert sum(counted.lost) == counted.lost[Loss.RING] + contended, counted
         lost += len(missing)
     return lost
 

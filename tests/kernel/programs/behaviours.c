@@ -533,6 +533,51 @@ static void do_datagram(void)
 	DO(recv(pair[1], buffer, BYTES, 0));
 }
 
+/*
+ * A child that waits in its only read until there is data, then passes it on to b.
+ * Channels: pipe, fifo, stream, datagram, seqpacket.
+ */
+static void do_waiting(void)
+{
+	const char *channel = arguments[0];
+	char path[64], text[16] = "";
+	int ends[2], to;
+	pid_t child;
+
+	to = opened("b", O_WRONLY);
+	if (!strcmp(channel, "pipe")) {
+		DO(pipe(ends));
+	} else if (!strcmp(channel, "fifo")) {
+		DO(mkfifo("fifo", 0600));
+		ends[0] = opened("fifo", O_RDWR);
+		ends[1] = ends[0];
+	} else {
+		int type = !strcmp(channel, "stream")	? SOCK_STREAM :
+			   !strcmp(channel, "datagram") ? SOCK_DGRAM :
+							  SOCK_SEQPACKET;
+
+		DO(socketpair(AF_UNIX, type, 0, ends));
+	}
+	child = fork();
+	check(child, "fork");
+	if (!child) {
+		DO(read(ends[0], buffer, BYTES));
+		DO(write(to, buffer, BYTES));
+		_exit(0);
+	}
+	snprintf(path, sizeof(path), "/proc/%d/syscall", child);
+	while (strncmp(text, "0 ", 2)) {
+		int fd = opened(path, O_RDONLY);
+
+		DO(usleep(10000));
+		DO(read(fd, text, sizeof(text) - 1));
+		close(fd);
+	}
+	mark();
+	DO(write(ends[1], buffer, BYTES));
+	DO(waitpid(child, 0, 0));
+}
+
 /* --- several at once ---------------------------------------------------------------------- */
 
 /* Write, say so, wait to be told, write: the test does something between the two. */
@@ -718,6 +763,7 @@ static const struct {
 	{ "unix", do_unix },
 	{ "socket-files", do_socket_files },
 	{ "datagram", do_datagram },
+	{ "waiting", do_waiting },
 	{ "two-steps", do_two_steps },
 	{ "flood", do_flood },
 	{ "churn", do_churn },

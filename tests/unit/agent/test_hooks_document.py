@@ -11,10 +11,17 @@ from headwater_prov.vocabulary import Relation
 
 C_TEXT = Path(str(files("headwater_bpf")))
 DOCUMENT = Path(__file__).parents[3] / "docs" / "hooks.md"
-KINDS = {"LSM_PROBE": "lsm", "KFUNC_PROBE": "fentry", "RAW_TRACEPOINT_PROBE": "tracepoint"}
+KINDS = {
+    "LSM_PROBE": "lsm",
+    "RAW_TRACEPOINT_PROBE": "tracepoint",
+    "HW_LSM": "lsm",
+    "HW_FENTRY": "fentry",
+    "HW_FEXIT": "fexit",
+    "HW_TRACEPOINT": "tracepoint",
+}
 
 _FUNCTION = re.compile(
-    r"^(?:(LSM_PROBE|KFUNC_PROBE|RAW_TRACEPOINT_PROBE)\((\w+)"
+    rf"^(?:({'|'.join(KINDS)})\((\w+)"
     r"|static __always_inline [^;{]*?(\w+)\()[^{;]*\n\{\n(.*?)^\}",
     re.MULTILINE | re.DOTALL,
 )
@@ -50,6 +57,4 @@ def test_document_lists_the_hooks_of_the_c_text() -> None:
 
 def test_every_hook_of_the_c_text_is_in_the_table() -> None:
     text = "".join(file.read_text() for file in C_TEXT.glob("*.bpf.c"))
-    assert len(table()) == len(
-        re.findall(r"^(?:LSM|KFUNC|RAW_TRACEPOINT)_PROBE\(", text, re.MULTILINE)
-    )
+    assert len(table()) == len(re.findall(r"^(?:\w+_PROBE|HW_[A-Z]+)\(", text, re.MULTILINE))

@@ -27,6 +27,9 @@ STRUCTS = {
     "hw_vertex": layout.VERTEX,
     "hw_counters": layout.COUNTERS,
     "hw_slot_config": layout.SLOT_CONFIG,
+    "hw_slot_policy": layout.SLOT_POLICY,
+    "hw_policies": layout.POLICIES,
+    "hw_scope_buckets": layout.SCOPE_BUCKETS,
 }
 ENUMS: dict[str, type[IntEnum] | type[IntFlag]] = {
     "HW_RECORD_": layout.RecordKind,
@@ -45,6 +48,7 @@ CONSTANTS = {
     "HW_TEXT_DATA_MAX": layout.TEXT_DATA_MAX,
     "HW_COMM_BYTES": layout.COMM_BYTES,
     "HW_SLOTS": layout.SLOTS,
+    "HW_BUCKETS": layout.BUCKETS,
     "HW_LOSSES": len(layout.Loss),
 }
 

@@ -14,6 +14,7 @@ from headwater_agent.program_object import (
     ProgramObjectError,
     ProgramSpec,
     replace_map_references,
+    whole_program,
 )
 from hypothesis import given
 from hypothesis import strategies as st
@@ -57,6 +58,45 @@ def test_only_map_references_are_replaced_and_back(items: list[tuple[int | None,
 def test_reference_to_no_known_map_is_refused() -> None:
     with pytest.raises(KeyError):
         replace_map_references(load(1, 5), {})
+
+
+EXIT = b"\x95" + bytes(7)
+MOVE = b"\xb7" + bytes(7)
+
+
+def call(distance: int) -> bytes:
+    return b"\x85\x10\0\0" + distance.to_bytes(4, "little", signed=True)
+
+
+def jump(distance: int, operation: int = 0x15) -> bytes:
+    return bytes([operation, 0]) + distance.to_bytes(2, "little", signed=True) + bytes(4)
+
+
+HELPER = b"\x85" + bytes(3) + (5).to_bytes(4, "little")
+
+
+@pytest.mark.parametrize(
+    ("first", "called"),
+    [
+        (MOVE + EXIT, b""),
+        (HELPER + EXIT, b""),
+        (call(1) + EXIT, MOVE + EXIT),
+        (call(1) + EXIT, jump(1) + EXIT + MOVE + EXIT),
+        (call(1) + EXIT, jump(2) + MOVE + EXIT + jump(-3, 0x05)),
+        (call(1) + EXIT, load(1, 7) + EXIT),
+        (call(1) + EXIT, call(1) + EXIT + load(1, 7) + EXIT),
+    ],
+    ids=["alone", "helper", "called", "two ends", "loop at the end", "wide", "two levels"],
+)
+def test_program_has_the_functions_that_it_calls_and_no_more(first: bytes, called: bytes) -> None:
+    memory = first + called + MOVE + EXIT
+
+    def fetch(at: int) -> bytes:
+        return memory[at : at + 8]
+
+    assert whole_program(first, fetch) == first + called
+    # A bcc that knows the whole section gives the same.
+    assert whole_program(first + called, fetch) == first + called
 
 
 @pytest.fixture

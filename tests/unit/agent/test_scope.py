@@ -11,13 +11,14 @@ from typing import Any, cast
 
 import pytest
 from headwater_agent.bpf_load import create_map
+from headwater_agent.direct_maps import SPECS, direct_value
 from headwater_agent.kernel_maps import KernelMap, KernelMapError, possible_cpus
 from headwater_agent.layout import SLOT_CONFIG, SlotFlag
 from headwater_agent.program_object import MapSpec
 from headwater_agent.scope import Scope, SlotConfig
 from headwater_prov.vocabulary import Relation, VertexType
 
-HASH, ARRAY, PER_CPU_ARRAY = 1, 2, 6
+HASH, PER_CPU_ARRAY = 1, 6
 LOW = 0x1234
 SHARED = 0xFFFF
 
@@ -34,18 +35,18 @@ def make(name: str, kind: int, key: int, value: int, entries: int) -> KernelMap:
 def maps() -> Iterator[Any]:
     made = SimpleNamespace(
         scope=make("scope", HASH, 8, 4, 16),
-        scope_buckets=make("scope_buckets", ARRAY, 4, 8, 1 << 16),
-        active_config=make("active_config", ARRAY, 4, 4, 1024),
-        configs=make("configs", ARRAY, 4, 32, 2048),
         counters=make("counters", PER_CPU_ARRAY, 4, 12, 4),
     )
-    yield made
-    for each in vars(made).values():
-        os.close(each.fd)
+    direct = {spec.name: create_map(spec) for spec in SPECS}
+    yield SimpleNamespace(
+        **vars(made), **{name: direct_value(name, fd) for name, fd in direct.items()}
+    )
+    for each in (*(made.fd for made in vars(made).values()), *direct.values()):
+        os.close(each)
 
 
 def bucket(maps: Any) -> int:
-    return int.from_bytes(maps.scope_buckets.lookup(struct.pack("<I", LOW)), "little")
+    return int(maps.scope_buckets["words"][0, LOW])
 
 
 def test_cgroup_is_in_its_bucket_until_removed(maps: Any) -> None:
@@ -85,16 +86,14 @@ def test_removing_a_cgroup_leaves_a_stranger_in_its_bucket(maps: Any) -> None:
 
 def test_g6_policy_is_written_beside_the_one_in_force(maps: Any) -> None:
     scope = Scope(cast(Any, maps))
-    key = struct.pack("<I", 3)
     seen = []
     for epoch in (11, 12, 13):
         scope.bind(3, SlotConfig(epoch, SlotFlag.ACTIVE))
-        place = maps.active_config.lookup(key)
-        seen.append(int.from_bytes(place, "little"))
-        assert struct.unpack("<QQIIII", maps.configs.lookup(place))[3] == epoch
-    assert seen == [6, 7, 6]
-    before = struct.unpack("<QQIIII", maps.configs.lookup(struct.pack("<I", 7)))
-    assert before[3] == 12
+        policy = maps.policies["slots"][0, 3]
+        seen.append(int(policy["active"]))
+        assert policy["configs"][policy["active"]]["epoch"] == epoch
+        assert policy["configs"][1 - policy["active"]]["epoch"] == (epoch - 1 if epoch > 11 else 0)
+    assert seen == [1, 0, 1]
     for slot in (0, 1024):
         with pytest.raises(ValueError, match="between 1 and 1023"):
             scope.bind(slot, SlotConfig(1, SlotFlag.ACTIVE))
