@@ -135,6 +135,7 @@ async def open_session(
             send=window.put,
             settings=settings,
             spool=state,
+            make_room=nats.make_room,
         )
         session = LocalSession(nats, agent, window, kernel.mode)
         try:

@@ -53,6 +53,9 @@ Answered = Callable[[Fate, str], None]
 Send = Callable[[Batch, Answered], Awaitable[None]]
 """Offers a batch to the server; waits for room in the window, not for the answer."""
 
+MakeRoom = Callable[[str], Awaitable[None]]
+"""Sees that a tenant's stream has room for gap records, however full it is. Never raises."""
+
 
 @dataclass(slots=True)
 class TenantDelivery:
@@ -123,9 +126,20 @@ class DeliveryQueue:
         declare: Declare,
         settings: DeliverySettings,
         clock: Callable[[], float],
+        make_room: MakeRoom | None = None,
     ) -> None:
-        """Args: clock: monotonic seconds."""
+        """Begin with empty queues.
+
+        Args:
+            send: offers a batch.
+            declare: makes a gap batch.
+            settings: bounds and times.
+            clock: monotonic seconds.
+            make_room: for the last gap records of a full stream; without it they may have to wait
+                on disk.
+        """
         self._send = send
+        self._make_room = make_room
         self._declare = declare
         self._settings = settings
         self._clock = clock
@@ -191,9 +205,16 @@ class DeliveryQueue:
             self._final = True
             for queue in self._queues.values():
                 self._give_up_unsent(queue)
+            await self._room_for_gaps()
             self._changed.set()
             await self._settled(self._settings.declare_timeout_s)
         return self._leftover()
+
+    async def _room_for_gaps(self) -> None:
+        """No graph batch is offered any more, so what room is made is the gap records' own."""
+        for queue in self._queues.values():
+            if self._make_room is not None and (queue.waiting or queue.in_flight):
+                await self._make_room(queue.tenant)
 
     # -- one tenant ------------------------------------------------------------------------------
 

@@ -21,7 +21,7 @@ from pathlib import Path
 from headwater_prov.policy import PolicySet, Tenant
 
 from headwater_agent.batch import Batch
-from headwater_agent.delivery import DeliveryQueue, Send, TenantDelivery
+from headwater_agent.delivery import DeliveryQueue, MakeRoom, Send, TenantDelivery
 from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
 from headwater_agent.pipeline import Pipeline, SlotBinding
@@ -88,6 +88,7 @@ class Agent:
         send: offers a batch to NATS.
         settings: every number.
         spool: directory for what is owed across a stop; None gives it up with the process.
+        make_room: sees that a full stream takes the gap records of a stop.
         report: takes a line for the person who runs the agent.
     """
 
@@ -100,6 +101,7 @@ class Agent:
         send: Send,
         settings: AgentSettings,
         spool: Path | None = None,
+        make_room: MakeRoom | None = None,
         report: Callable[[str], None] = log.warning,
     ) -> None:
         self._kernel = kernel
@@ -111,7 +113,11 @@ class Agent:
         self._bound: dict[int, _Bound] = {}
         self._pipeline = Pipeline(node)
         self._queue = DeliveryQueue(
-            send=send, declare=self._declare, settings=settings.delivery, clock=time.monotonic
+            send=send,
+            declare=self._declare,
+            settings=settings.delivery,
+            clock=time.monotonic,
+            make_room=make_room,
         )
         self._ring = RingThread(
             ring=kernel.ring(),

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import nats.js.errors as nats_errors
 import pytest
 from headwater_agent.node import NodeIdentity
 from headwater_agent.publish import PublishWindow
@@ -20,7 +21,7 @@ from headwater_agent.slots import Workload, place
 from headwater_cli.consume import Account, fetch_all
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_cli.state import tenant_key
-from headwater_operator.accounts import Quotas
+from headwater_operator.accounts import Quotas, unrestricted_user
 from headwater_prov.document import Document
 from headwater_prov.policy import PolicySet, load_directory
 from headwater_prov.validation import Rule, validate
@@ -66,6 +67,7 @@ async def agent_on(
         send=window.put,
         settings=settings,
         spool=nats.state,
+        make_room=nats.make_room,
     )
     await agent.start()
     try:
@@ -168,6 +170,27 @@ async def test_g2_full_stream_is_declared_exactly_and_disturbs_no_other(tmp_path
     assert balances["full"].declared > 0
     assert balances["full"].delivered > 0
     assert balances["roomy"].declared == 0
+
+
+async def test_g2_stream_full_to_the_last_byte_still_takes_its_gap(tmp_path: Path) -> None:
+    kernel = FakeKernel()
+    with EmbeddedNats(tmp_path / "state") as nats:
+        async with agent_on(nats, kernel) as agent:
+            await bind(agent, nats, policies(tmp_path / "p", "shop"), stream_bytes=256 * 1024)
+            manager = unrestricted_user(nats.keys.tenants()[0], "manager", lifetime_s=60.0)
+            async with nats._connect(manager) as connection:
+                size = 100 * 1024
+                while size:  # smaller and smaller pieces, until not one byte fits
+                    try:
+                        await connection.jetstream().publish("prov.v1.x.graph", bytes(size))
+                    except nats_errors.APIError:
+                        size //= 2
+            await work(kernel, 3)
+            balance = (await agent.stop())["shop"]
+        quotas = nats.keys.tenants()[0].quotas
+        await nats.ensure_tenant("shop", quotas)  # and the room is taken back
+    assert balance.balances
+    assert balance.delivered == 0 < balance.declared
 
 
 async def test_g8_what_is_owed_at_a_stop_is_delivered_by_the_next_agent(tmp_path: Path) -> None:

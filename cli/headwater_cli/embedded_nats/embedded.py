@@ -9,6 +9,7 @@ Promises: G3 (the store survives any death), G5 (accounts), G8 (no orphan, resta
 
 import asyncio
 import importlib.metadata
+import logging
 import os
 import secrets
 import shutil
@@ -17,6 +18,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
@@ -24,6 +26,7 @@ import nats
 import nats.errors
 from headwater_agent.publish import ConnectionOptions, UserToken
 from headwater_operator.accounts import (
+    ROOM_FOR_GAPS_BYTES,
     AccountsError,
     Credentials,
     KeyPair,
@@ -52,6 +55,8 @@ from headwater_cli.embedded_nats.lock import StateLock
 from headwater_cli.embedded_nats.process import ServerProcess, check_port, free_port
 from headwater_cli.errors import Failure, unwritable
 from headwater_cli.state import prepare_state
+
+log = logging.getLogger(__name__)
 
 AGENT_TOKEN_LIFETIME_S = 3600.0
 """Of an agent's user token. It is renewed at two thirds of it, over a second connection."""
@@ -311,6 +316,24 @@ class EmbeddedNats:
                 f"see {self.state / NATS / 'server.log'}",
             ) from error
         self._imported.add(name)
+
+    async def make_room(self, name: str) -> None:
+        """See that a tenant's stream has room for gap records, however full it is.
+
+        It grows by `ROOM_FOR_GAPS_BYTES`, out of what the account may store beyond it; the next
+        `ensure_tenant` takes that back, and what is stored stays. Failing is logged: the records
+        wait on disk then.
+        """
+        try:
+            tenant = next(tenant for tenant in self.keys.tenants() if tenant.name == name)
+            quotas = replace(
+                tenant.quotas, stream_bytes=tenant.quotas.stream_bytes + ROOM_FOR_GAPS_BYTES
+            )
+            manager = unrestricted_user(tenant, "manager", lifetime_s=_MANAGER_LIFETIME_S)
+            async with self._connect(manager) as connection:
+                await ensure_stream(connection, quotas)
+        except (Failure, AccountsError, nats.errors.Error, OSError, TimeoutError) as error:
+            log.warning("no room for the gap records of tenant %s: %s", name, error)
 
     def tenant_credentials(self, tenant: str, expires_s: float = 3600.0) -> Credentials:
         """Mint an auditor of `tenant`; see `NatsAccess.tenant_credentials`."""

@@ -17,7 +17,7 @@ from headwater_operator.accounts.errors import (
 from headwater_operator.accounts.key_pair import KeyPair, Role
 from headwater_operator.accounts.keys import OperatorKeys, TenantAccount, check_tenant_name
 from headwater_operator.accounts.push import push_account
-from headwater_operator.accounts.quotas import Quotas, check_reservations
+from headwater_operator.accounts.quotas import ROOM_FOR_GAPS_BYTES, Quotas, check_reservations
 from headwater_operator.accounts.streams import ensure_stream, stream_config
 from headwater_operator.accounts.users import (
     Credentials,
@@ -28,6 +28,7 @@ from headwater_operator.accounts.users import (
 )
 
 __all__ = [
+    "ROOM_FOR_GAPS_BYTES",
     "AccountsError",
     "ClaimsRefusedError",
     "Credentials",

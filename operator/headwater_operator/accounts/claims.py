@@ -21,7 +21,7 @@ from typing import Any
 from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS, SUBJECT_ROOT
 
 from headwater_operator.accounts.key_pair import KeyPair
-from headwater_operator.accounts.quotas import Quotas
+from headwater_operator.accounts.quotas import ROOM_FOR_GAPS_BYTES, Quotas
 
 _HEADER = b'{"typ":"JWT","alg":"ed25519-nkey"}'
 _UNLIMITED = {
@@ -179,7 +179,7 @@ def tenant_account_token(
         "conn": quotas.connections,
         "leaf": 0,
         "disk_storage": quotas.reserved_bytes,
-        "disk_max_stream_bytes": quotas.stream_bytes,
+        "disk_max_stream_bytes": quotas.stream_bytes + ROOM_FOR_GAPS_BYTES,
         "max_bytes_required": True,
         "streams": 1,
         "consumer": quotas.consumers,

@@ -15,6 +15,9 @@ MARGIN_BYTES = 4 * 1024 * 1024
 """What an account may store beyond its stream: one message of the largest size. Without it the
 account's limit would be met before the stream's, and the publisher told of another cause."""
 
+ROOM_FOR_GAPS_BYTES = 64 * 1024
+"""By how much of that margin a full stream grows when an agent stops: a hundred gap records."""
+
 STREAM_BYTES_MIN = 64 * 1024
 """Below this a single ordinary batch would not fit."""
 

@@ -9,6 +9,7 @@ from typing import Any
 import nacl.signing
 import pytest
 from headwater_operator.accounts import (
+    ROOM_FOR_GAPS_BYTES,
     OperatorKeys,
     QuotaError,
     Quotas,
@@ -52,7 +53,10 @@ def test_tenant_account_has_one_stream_one_export_no_imports(keys: OperatorKeys)
     assert content["iss"] == keys.signing.public != keys.identity.public
     assert content["sub"] == tenant.account.public
     expected = {"imports": 0, "exports": 1, "leaf": 0, "streams": 1, "max_bytes_required": True}
-    assert body["limits"].items() >= {**expected, "disk_max_stream_bytes": 10**8}.items()
+    assert (
+        body["limits"].items()
+        >= {**expected, "disk_max_stream_bytes": 10**8 + ROOM_FOR_GAPS_BYTES}.items()
+    )
     (export,) = body["exports"]
     assert (export["type"], export["subject"]) == ("service", "prov.v1.>")
     assert export["response_threshold"] == claims_module.RESPONSE_THRESHOLD_S * 10**9
