@@ -28,9 +28,8 @@ HW_FEXIT(pipe_read, struct kiocb *call, struct iov_iter *to, long taken)
 		hw_lose(slot, HW_LOSS_RING);
 }
 
-static __always_inline void hw_socket_taken(u32 slot, struct socket *socket, int flags, int taken)
+static __always_inline void hw_socket_taken(u32 slot, u64 sock, int flags, int taken)
 {
-	u64 sock = (u64)socket->sk;
 	struct hw_context context;
 	struct hw_object *object;
 
@@ -50,12 +49,12 @@ static __always_inline void hw_socket_taken(u32 slot, struct socket *socket, int
 HW_FEXIT(unix_stream_recvmsg, struct socket *socket, struct msghdr *message, unsigned long size,
 	 int flags, int taken)
 {
-	hw_socket_taken(slot, socket, flags, taken);
+	hw_socket_taken(slot, (u64)socket->sk, flags, taken);
 }
 
-/* SOCK_SEQPACKET comes here, too. */
-HW_FEXIT(unix_dgram_recvmsg, struct socket *socket, struct msghdr *message, unsigned long size,
+/* SOCK_DGRAM and SOCK_SEQPACKET; their own functions may be inlined into one another. */
+HW_FEXIT(__unix_dgram_recvmsg, struct sock *sock, struct msghdr *message, unsigned long size,
 	 int flags, int taken)
 {
-	hw_socket_taken(slot, socket, flags, taken);
+	hw_socket_taken(slot, (u64)sock, flags, taken);
 }

@@ -19,7 +19,10 @@
 #define HW_TRACEPOINT(event, args...) \
 	HW_HOOK(raw_tracepoint__##event, ".bpf.fn.raw_tracepoint__" #event, ##args)
 
-/* bcc's ___bpf_ctx_cast(args) is ctx, (void *)ctx[0], (void *)ctx[1] ... */
+/*
+ * bcc's ___bpf_ctx_cast(args) is ctx, (void *)ctx[0], (void *)ctx[1] ...: numbers
+ * come as pointers, which the compiler is told to accept.
+ */
 #define HW_HOOK(program, section_name, args...)                                              \
 	int program(unsigned long long *ctx);                                                \
 	static __attribute__((noinline, section(section_name))) int in_scope_##program(      \
