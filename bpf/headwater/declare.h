@@ -198,6 +198,7 @@ static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task
 
 /*
  * hw_write_path() - the components of a path, from the last to the first
+ * @number: the scratch buffer that says which path and takes its text
  *
  * Ends at the acting task's root, so a container's paths are those it sees. How
  * much is written is kept in the text itself, because the verifier would follow
@@ -205,11 +206,15 @@ static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task
  *
  * Sets the text's length and marks.
  */
-static __always_inline void hw_write_path(struct hw_text *text, struct task_struct *task,
-					  struct dentry *dentry, struct vfsmount *vfsmount)
+static __always_inline int hw_write_path(u32 number)
 {
+	struct hw_scratch *buffer = scratch.lookup(&number);
+	struct task_struct *task = hw_current();
+	struct vfsmount *vfsmount;
+	struct dentry *dentry;
+	struct hw_text *text;
 	struct dentry *parent = 0, *mount_root = 0, *root = 0;
-	struct mount *mount = hw_mount_of(vfsmount), *above = 0, *root_mount = 0;
+	struct mount *mount, *above = 0, *root_mount = 0;
 	struct fs_struct *fs = task->fs;
 	const unsigned char *name = 0;
 	void *hashed = 0;
@@ -217,6 +222,12 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 	int length;
 	u32 i;
 
+	if (!buffer)
+		return 0;
+	text = &buffer->text;
+	dentry = buffer->dentry;
+	vfsmount = buffer->mount;
+	mount = hw_mount_of(vfsmount);
 	text->length = 0;
 	text->marks = vfsmount ? 0 : HW_TEXT_UNMOUNTED;
 	READ(root, fs->root.dentry);
@@ -228,7 +239,7 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 		text->marks |= HW_TEXT_DELETED;
 	for (i = 0; i < HW_COMPONENTS; i++) {
 		if (dentry == root && mount == root_mount)
-			return;
+			return 0;
 		READ(parent, dentry->d_parent);
 		mount_root = 0;
 		READ(mount_root, mount->mnt.mnt_root);
@@ -237,7 +248,7 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 			if (above == mount || dentry != mount_root) {
 				if (dentry != mount_root)
 					text->marks |= HW_TEXT_UNMOUNTED;
-				return;
+				return 0;
 			}
 			READ(dentry, mount->mnt_mountpoint);
 			mount = above;
@@ -259,14 +270,15 @@ static __always_inline void hw_write_path(struct hw_text *text, struct task_stru
 	text->marks |= HW_TEXT_TRUNCATED;
 	if (text->length > HW_TEXT_DATA_MAX)
 		text->length = HW_TEXT_DATA_MAX;
+	return 0;
 }
 
 /* Record a name, whether or not the object has one already. */
 static __always_inline bool hw_name(struct hw_context *context, struct hw_object *object,
 				    struct dentry *dentry, struct vfsmount *mount)
 {
-	u32 number;
 	struct hw_scratch *buffer;
+	u32 number;
 	bool done;
 
 	if (hw_relation_off(context->config, HW_RELATION_NAMED) ||
@@ -278,7 +290,9 @@ static __always_inline bool hw_name(struct hw_context *context, struct hw_object
 		hw_lose(context->slot, HW_LOSS_SCRATCH);
 		return false;
 	}
-	hw_write_path(&buffer->text, context->task, dentry, mount);
+	buffer->dentry = dentry;
+	buffer->mount = mount;
+	hw_call_apart(HW_APART_WRITE_PATH, number, 0, 0);
 	buffer->text.object = object->id;
 	buffer->text.version = hw_version(object->state);
 	done = hw_submit_text(context, &buffer->text, HW_RECORD_NAME, HW_RELATION_NAMED,

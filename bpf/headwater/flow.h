@@ -184,34 +184,35 @@ static __always_inline bool hw_has_target(struct hw_context *context, struct ino
  * place, the loss is counted and the function returns false. A macro because the
  * place has to be checked just once (submit.h).
  */
-#define HW_RECEIVE(context, receiver, flow, is, made)                    \
-	do {                                                             \
-		u32 attempt_, reason_ = HW_LOSS_CONTENTION;              \
-		u64 was_, now_;                                          \
-		for (attempt_ = 0; attempt_ < HW_ATTEMPTS; attempt_++) { \
-			if ((receiver)->state & HW_STATE_MOVED) {        \
-				receiver = hw_moved(receiver);           \
-				if (!receiver) {                         \
-					reason_ = HW_LOSS_STORAGE;       \
-					break;                           \
-				}                                        \
-			}                                                \
-			was_ = hw_before(receiver, (context)->flags);    \
-			flow = hw_reserve_flow();                        \
-			if (!flow) {                                     \
-				reason_ = HW_LOSS_RING;                  \
-				break;                                   \
-			}                                                \
-			now_ = *(volatile u64 *)&(receiver)->state;      \
-			made = hw_makes_version(now_);                   \
-			is = hw_received(now_, made);                    \
-			if (hw_settles(receiver, was_, now_, is))        \
-				goto received;                           \
-			hw_discard(flow);                                \
-		}                                                        \
-		hw_lose((context)->slot, reason_);                       \
-		return false;                                            \
-	} while (0);                                                     \
+#define HW_RECEIVE(context, receiver, flow, is, made)                                            \
+	do {                                                                                     \
+		u32 attempt_, reason_ = HW_LOSS_CONTENTION;                                      \
+		u64 was_, now_;                                                                  \
+		/* Opaque, so that the loop stays one: its body is the larger part of a hook. */ \
+		for (attempt_ = 0; attempt_ < hw_opaque(HW_ATTEMPTS); attempt_++) {              \
+			if ((receiver)->state & HW_STATE_MOVED) {                                \
+				receiver = hw_moved(receiver);                                   \
+				if (!receiver) {                                                 \
+					reason_ = HW_LOSS_STORAGE;                               \
+					break;                                                   \
+				}                                                                \
+			}                                                                        \
+			was_ = hw_before(receiver, (context)->flags);                            \
+			flow = hw_reserve_flow();                                                \
+			if (!flow) {                                                             \
+				reason_ = HW_LOSS_RING;                                          \
+				break;                                                           \
+			}                                                                        \
+			now_ = *(volatile u64 *)&(receiver)->state;                              \
+			made = hw_makes_version(now_);                                           \
+			is = hw_received(now_, made);                                            \
+			if (hw_settles(receiver, was_, now_, is))                                \
+				goto received;                                                   \
+			hw_discard(flow);                                                        \
+		}                                                                                \
+		hw_lose((context)->slot, reason_);                                               \
+		return false;                                                                    \
+	} while (0);                                                                             \
 	received:
 
 static __always_inline void hw_fill_flow(struct hw_flow *flow, struct hw_context *context,
@@ -344,7 +345,7 @@ static __always_inline u32 hw_due_mapping(struct hw_context *context, struct hw_
  * another version than when it last sent. One edge a call: of several mappings
  * that changed since the process's last flow, the others come with its next.
  */
-static __always_inline void hw_shared_flow(struct hw_context *context, struct hw_task_state *leader,
+static __always_inline void hw_shared_edge(struct hw_context *context, struct hw_task_state *leader,
 					   bool reads)
 {
 	u32 due = hw_due_mapping(context, leader, reads), version;
@@ -354,7 +355,7 @@ static __always_inline void hw_shared_flow(struct hw_context *context, struct hw
 
 	if (due >= HW_MAPPINGS)
 		return;
-	mapping = &leader->mappings[due];
+	mapping = &leader->mappings[hw_opaque(due) & (HW_MAPPINGS - 1)];
 	id = mapping->object;
 	object = shared_objects.lookup(&id);
 	if (!object || !hw_declare_bare(context, object))
@@ -368,6 +369,28 @@ static __always_inline void hw_shared_flow(struct hw_context *context, struct hw
 		hw_derived(context, HW_RELATION_SH_WRITE, &leader->memory, object, 0);
 		mapping->memory_version = version;
 	}
+}
+
+/* The caller's epoch must be the one in force still: it has declared the memory in that. */
+__attribute__((noinline)) int hw_apart(u64 call)
+{
+	u32 number = call >> 8 & 0xff, slot = call >> 16 & 0xffff;
+	struct hw_task_state *leader;
+	struct hw_context context;
+
+	if ((call & 0xff) == HW_APART_WRITE_PATH)
+		return hw_write_path(number);
+	if (!hw_begin(&context, slot) || context.epoch != call >> 32 || !hw_with_self(&context))
+		return 0;
+	leader = hw_leader(&context);
+	if (leader)
+		hw_shared_edge(&context, leader, number);
+	return 0;
+}
+
+static __always_inline void hw_shared_flow(struct hw_context *context, bool reads)
+{
+	hw_call_apart(HW_APART_SHARED_FLOW, reads, context->slot, context->epoch);
 }
 
 static __always_inline bool hw_memory_off(struct hw_context *context, u8 relation)
@@ -449,7 +472,7 @@ static __always_inline bool hw_used(struct hw_context *context, u8 relation, str
 	hw_fill_ends(flow, from->id, version, task->id, hw_version(is), memory->id, memory_version);
 	hw_submit(flow);
 	if (with_memory && leader->mappings[0].object)
-		hw_shared_flow(context, leader, false);
+		hw_shared_flow(context, false);
 	return true;
 }
 
@@ -469,7 +492,7 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	memory = &leader->memory;
 	if (with_memory) {
 		if (leader->mappings[0].object)
-			hw_shared_flow(context, leader, true);
+			hw_shared_flow(context, true);
 		key = hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
 		with_memory = !(context->flags & HW_SLOT_COMPRESS_EDGES) ||
 			      !hw_task_has(context->self, key);

@@ -14,6 +14,9 @@
 struct hw_scratch {
 	struct hw_text text;
 	char slack[HW_SCRATCH_SLACK];
+	/* What hw_write_path() is to write. */
+	struct dentry *dentry;
+	struct vfsmount *mount;
 };
 
 BPF_RINGBUF_OUTPUT(events, HW_RING_PAGES);

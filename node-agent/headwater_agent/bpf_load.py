@@ -14,12 +14,13 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from headwater_agent.bpf_call import BpfCommand, bpf
-from headwater_agent.btf import map_types
+from headwater_agent.btf import function_types, map_types
 from headwater_agent.program_object import (
     INSTRUCTION_BYTES,
     MapSpec,
     ProgramObject,
     ProgramSpec,
+    function_offsets,
     replace_map_references,
 )
 
@@ -90,6 +91,12 @@ class _ProgramLoad(ctypes.Structure):
         ("line_info_cnt", ctypes.c_uint32),
         ("attach_btf_id", ctypes.c_uint32),
     )
+
+
+class _FunctionInformation(ctypes.Structure):
+    """``struct bpf_func_info``"""
+
+    _fields_ = (("insn_off", ctypes.c_uint32), ("type_id", ctypes.c_uint32))
 
 
 class _RawTracepointOpen(ctypes.Structure):
@@ -206,6 +213,26 @@ def load_program(program: ProgramSpec, descriptors: dict[int, int]) -> int:
         expected_attach_type=attach_type,
         attach_btf_id=program.attach_number,
     )
+    if not program.shared_at:
+        return _load(attributes)
+    offsets = function_offsets(code)
+    content, numbers = function_types(offset == program.shared_at for offset in offsets)
+    functions = (_FunctionInformation * len(offsets))()
+    for function, offset, number in zip(functions, offsets, numbers, strict=True):
+        function.insn_off = offset // INSTRUCTION_BYTES
+        function.type_id = number
+    types = _load_btf(content)
+    try:
+        attributes.prog_btf_fd = types
+        attributes.func_info_rec_size = ctypes.sizeof(_FunctionInformation)
+        attributes.func_info = ctypes.addressof(functions)
+        attributes.func_info_cnt = len(offsets)
+        return _load(attributes)
+    finally:
+        os.close(types)
+
+
+def _load(attributes: _ProgramLoad) -> int:
     try:
         return bpf(BpfCommand.PROG_LOAD, attributes)
     except OSError as error:

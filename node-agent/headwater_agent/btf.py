@@ -17,7 +17,7 @@ from dataclasses import dataclass
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
-_KIND_INT, _KIND_ARRAY, _KIND_STRUCT, _KIND_FUNC = 1, 3, 4, 12
+_KIND_INT, _KIND_ARRAY, _KIND_STRUCT, _KIND_FUNC, _KIND_PROTOTYPE = 1, 3, 4, 12, 13
 _ENUM_KINDS = (6, 19)
 _COMPOSITE_KINDS = (4, 5)
 
@@ -184,16 +184,38 @@ def map_types(value_bytes: int) -> tuple[bytes, int, int]:
 
     :returns: the BTF, the key's and the value's type number
     """
-    text = b"\0"
-
-    def integer(size: int) -> bytes:
-        return _TYPE.pack(0, _KIND_INT << 24, size) + struct.pack("<I", size * 8)
-
     types = (
-        integer(4)
-        + integer(1)
+        _integer(4)
+        + _integer(1)
         + _TYPE.pack(0, _KIND_ARRAY << 24, 0)
         + struct.pack("<III", 2, 1, value_bytes)
     )
+    return _whole(types, b"\0"), 1, 3
+
+
+def function_types(linkages: Iterable[bool]) -> tuple[bytes, list[int]]:
+    """BTF for a program's functions, each of which takes a 64-bit number and returns one.
+
+    The kernel asks for the prototype of global functions only; the others may differ.
+
+    :param linkages: for each function, whether it is global: verified once, whatever calls it
+    :returns: the BTF, and each function's type number
+    """
+    text = b"\0function\0number\0"
+    name_at, parameter_at = 1, 10
+    types = _integer(8)
+    types += _TYPE.pack(0, _KIND_PROTOTYPE << 24 | 1, 1) + struct.pack("<II", parameter_at, 1)
+    numbers = []
+    for number, is_global in enumerate(linkages, start=3):
+        types += _TYPE.pack(name_at, _KIND_FUNC << 24 | is_global, 2)
+        numbers.append(number)
+    return _whole(types, text), numbers
+
+
+def _integer(size: int) -> bytes:
+    return _TYPE.pack(0, _KIND_INT << 24, size) + struct.pack("<I", size * 8)
+
+
+def _whole(types: bytes, text: bytes) -> bytes:
     header = _HEADER.pack(_MAGIC, 1, 0, _HEADER.size, 0, len(types), len(types), len(text))
-    return header + types + text, 1, 3
+    return header + types + text

@@ -24,6 +24,7 @@ from headwater_agent.program_object import (
     MapSpec,
     ProgramObject,
     ProgramSpec,
+    link_shared,
     replace_map_references,
     whole_program,
 )
@@ -48,6 +49,9 @@ _KINDS: Final = {
 """By macro, bcc's or ours (``bpf/headwater/hook.h``): our word, which begins the program's name."""
 
 _MAPS: Final = re.compile(r'^BPF_\w+\((?:"\w+", [^,]+, [^,]+, )?(\w+)', re.MULTILINE)
+
+_SHARED_FUNCTION: Final = "hw_apart"
+"""The one function that programs have a copy of, each its own (``bpf/headwater/apart.h``)."""
 
 _RENAMED: Final = {"pipe_read": ("anon_pipe_read",)}
 """Kernel functions that later kernels call otherwise.
@@ -95,20 +99,15 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
     )
     maps, index_by_reference = _maps(lib, compiled.module, _MAPS.findall(text))
     index_by_reference |= {NUMBERS[s.name]: len(maps) + at for at, s in enumerate(SPECS)}
-    return ProgramObject(
-        maps + SPECS,
-        tuple(
-            ProgramSpec(
-                kind,
-                hook,
-                next((numbers[p] for p in candidates[kind, hook] if p in numbers), 0),
-                replace_map_references(
-                    _instructions(lib, compiled.module, f"{kind}__{hook}"), index_by_reference
-                ),
-            )
-            for kind, hook in hooks
-        ),
-    )
+    shared = _instructions(lib, compiled.module, _SHARED_FUNCTION)
+    programs = []
+    for kind, hook in hooks:
+        code = _instructions(lib, compiled.module, f"{kind}__{hook}")
+        code, shared_at = link_shared(code, shared)
+        number = next((numbers[p] for p in candidates[kind, hook] if p in numbers), 0)
+        code = replace_map_references(code, index_by_reference)
+        programs.append(ProgramSpec(kind, hook, number, code, shared_at))
+    return ProgramObject(maps + SPECS, tuple(programs))
 
 
 def _attach_points(kind: str, hook: str) -> tuple[str, ...]:

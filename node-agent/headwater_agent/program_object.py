@@ -10,7 +10,7 @@ Written by :mod:`headwater_agent.compile`, kept by :mod:`headwater_agent.program
 
 import base64
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -25,6 +25,7 @@ _JUMP_CLASSES = (0x05, 0x06)
 _PSEUDO_MAPS = (1, 2)
 """A map, and the address of a map's one value."""
 _PSEUDO_CALL = 1
+_UNRESOLVED = -1
 
 
 class ProgramObjectError(Exception):
@@ -56,6 +57,8 @@ class ProgramSpec:
     """Type number in the kernel's BTF; 0 for raw tracepoints or where the kernel has no such"""
     instructions: bytes
     """With map indices in place of descriptors"""
+    shared_at: int = 0
+    """Where in them the shared function begins, in bytes; 0 where there is none"""
 
     @property
     def name(self) -> str:
@@ -158,3 +161,34 @@ def whole_program(first: bytes, fetch: Callable[[int], bytes]) -> bytes:
             end = max(end, following + INSTRUCTION_BYTES)
         at = following
     return bytes(code[:at])
+
+
+def link_shared(program: bytes, shared: bytes) -> tuple[bytes, int]:
+    """Put a function that lies in a section of its own behind a program that calls it.
+
+    The compiler leaves the distance of such calls at -1, which no call within a section has: it
+    would call what follows it.
+
+    :returns: the code, and where in it the shared function begins, 0 if nothing calls it
+    """
+    code = bytearray(program)
+    calls = [at for at, distance in _calls(program) if distance == _UNRESOLVED]
+    for at in calls:
+        distance = (len(program) - at) // INSTRUCTION_BYTES - 1
+        code[at + 4 : at + 8] = distance.to_bytes(4, "little", signed=True)
+    return (bytes(code) + shared, len(program)) if calls else (program, 0)
+
+
+def function_offsets(code: bytes) -> list[int]:
+    """Where a program's functions begin, in bytes: the first one, and what is called."""
+    called = {at + (distance + 1) * INSTRUCTION_BYTES for at, distance in _calls(code)}
+    return sorted({0, *called})
+
+
+def _calls(code: bytes) -> Iterator[tuple[int, int]]:
+    """Calls of functions of the program: where, and how many instructions further."""
+    at = 0
+    while at < len(code):
+        if code[at] == _CALL and code[at + 1] >> 4 == _PSEUDO_CALL:
+            yield at, int.from_bytes(code[at + 4 : at + 8], "little", signed=True)
+        at += INSTRUCTION_BYTES * (2 if code[at] == _LOAD_IMMEDIATE_64 else 1)

@@ -13,6 +13,8 @@ from headwater_agent.program_object import (
     ProgramObject,
     ProgramObjectError,
     ProgramSpec,
+    function_offsets,
+    link_shared,
     replace_map_references,
     whole_program,
 )
@@ -97,6 +99,46 @@ def test_program_has_the_functions_that_it_calls_and_no_more(first: bytes, calle
     assert whole_program(first, fetch) == first + called
     # A bcc that knows the whole section gives the same.
     assert whole_program(first + called, fetch) == first + called
+
+
+UNRESOLVED = call(-1)
+
+
+@pytest.mark.parametrize(
+    ("program", "linked", "functions"),
+    [
+        (MOVE + EXIT, None, [0]),
+        (call(1) + EXIT + MOVE + EXIT, None, [0, 16]),
+        (UNRESOLVED + EXIT, call(1) + EXIT, [0, 16]),
+        (UNRESOLVED + MOVE + UNRESOLVED + EXIT, call(3) + MOVE + call(1) + EXIT, [0, 32]),
+        (call(1) + EXIT + UNRESOLVED + EXIT, call(1) + EXIT + call(1) + EXIT, [0, 16, 32]),
+        (load(1, 7) + UNRESOLVED + EXIT, load(1, 7) + call(1) + EXIT, [0, 32]),
+        (HELPER + UNRESOLVED + EXIT, HELPER + call(1) + EXIT, [0, 24]),
+    ],
+    ids=["alone", "calls its own", "calls it", "twice", "from within", "wide", "helper"],
+)
+def test_shared_function_lies_behind_each_program_that_calls_it(
+    program: bytes, linked: bytes | None, functions: list[int]
+) -> None:
+    shared = MOVE + MOVE + EXIT
+    if linked is None:
+        assert link_shared(program, shared) == (program, 0)
+        assert function_offsets(program) == functions
+    else:
+        code, shared_at = link_shared(program, shared)
+        assert (code, shared_at) == (linked + shared, len(linked))
+        assert function_offsets(code) == functions
+        assert shared_at in functions
+
+
+def test_types_of_functions_say_which_is_global() -> None:
+    content, numbers = btf.function_types([False, True])
+    assert numbers == [3, 4]
+    # Behind the header an integer and a prototype, then the functions, 12 bytes each.
+    functions = content[24 + 16 + 20 :][: 2 * 12]
+    kinds = [functions[7], functions[12 + 7]]
+    linkages = [int.from_bytes(functions[at + 4 : at + 6], "little") for at in (0, 12)]
+    assert (kinds, linkages) == ([12, 12], [0, 1])
 
 
 @pytest.fixture
