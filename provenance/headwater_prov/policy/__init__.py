@@ -11,6 +11,7 @@ from collections.abc import Mapping
 
 from headwater_prov.policy.building import default_policy
 from headwater_prov.policy.compiled import NOTHING, CompiledPolicy, combine, compile_policy
+from headwater_prov.policy.decoding import UnreadablePolicy, decode_policy
 from headwater_prov.policy.loading import load_directory, load_file
 from headwater_prov.policy.model import (
     Compression,
@@ -25,9 +26,21 @@ from headwater_prov.policy.model import (
     Tenant,
 )
 from headwater_prov.policy.problems import Place, PolicyErrors, PolicyProblem
+from headwater_prov.policy.references import (
+    REFERENCE_SETS,
+    REFERENCES_MAX,
+    PolicyReference,
+    canonical_references,
+    decode_references,
+    reference_set_index,
+    reference_set_name,
+    sorted_references,
+)
 
 __all__ = [
     "NOTHING",
+    "REFERENCES_MAX",
+    "REFERENCE_SETS",
     "CompiledPolicy",
     "Compression",
     "Filters",
@@ -38,17 +51,25 @@ __all__ = [
     "Policy",
     "PolicyErrors",
     "PolicyProblem",
+    "PolicyReference",
     "PolicySet",
     "Quotas",
     "Requirement",
     "Tenant",
+    "UnreadablePolicy",
+    "canonical_references",
     "combine",
     "compile",
     "compile_policy",
+    "decode_policy",
+    "decode_references",
     "default_policy",
     "load_directory",
     "load_file",
+    "reference_set_index",
+    "reference_set_name",
     "select",
+    "sorted_references",
 ]
 
 compile = compile_policy  # noqa: A001  # read as policy.compile(...), the module is its namespace

@@ -120,13 +120,13 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
     if len(effective) == 1:
         return effective[0]
     members = frozenset[str]().union(*(policy.members for policy in effective))
-    canonical = _canonical_json(sorted(members))
+    canonical = canonical_json(sorted(members))
     relations_off, vertices_off = _largest_filters(
         frozenset.intersection(*(policy.relations_off for policy in effective)),
         frozenset.intersection(*(policy.vertices_off for policy in effective)),
     )
     return CompiledPolicy(
-        hash=_sha256(canonical),
+        hash=sha256(canonical),
         canonical=canonical,
         selector=None,
         relations_off=relations_off,
@@ -178,11 +178,11 @@ def _compiled(
             "nodes": sorted(vertex.camflow for vertex in vertices_off),
             "relations": sorted(relation.camflow for relation in relations_off),
         },
-        "podSelector": None if selector is None else _selector_json(selector),
+        "podSelector": None if selector is None else selector_json(selector),
         "suspend": suspend,
     }
-    canonical = _canonical_json(content)
-    digest = _sha256(canonical)
+    canonical = canonical_json(content)
+    digest = sha256(canonical)
     return CompiledPolicy(
         hash=digest,
         canonical=canonical,
@@ -198,18 +198,21 @@ def _compiled(
     )
 
 
-def _selector_json(selector: PodSelector) -> list[dict[str, Any]]:
+def selector_json(selector: PodSelector) -> list[dict[str, Any]]:
+    """A selector in its one form, as the canonical JSON has it."""
     return [
         {"key": one.key, "operator": one.operator.value, "values": sorted(one.values)}
         for one in selector.requirements
     ]
 
 
-def _canonical_json(content: object) -> str:
+def canonical_json(content: object) -> str:
+    """JSON with one text for each value: sorted keys, no spaces, ASCII."""
     return json.dumps(content, sort_keys=True, separators=(",", ":"), ensure_ascii=True)
 
 
-def _sha256(text: str) -> str:
+def sha256(text: str) -> str:
+    """The name of a canonical text: 64 lower-case hexadecimal digits."""
     return hashlib.sha256(text.encode("ascii")).hexdigest()
 
 

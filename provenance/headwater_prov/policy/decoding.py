@@ -1,0 +1,166 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A compiled policy back from its canonical JSON.
+
+Why: the operator compiles, the agent applies; between them is text in a CompiledProvenancePolicy,
+or in the agent's cache. Called by the agent; next, `headwater_agent.scope` writes the policy into a
+map. Promise: what cannot be applied exactly as written is refused, so that a node keeps its last
+good configuration rather than capture something else (G8).
+
+Text of another version of Headwater is read as long as it says nothing unknown. So the filters are
+taken as they stand: which ones are the largest depends on the vocabulary of who compiled them.
+"""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Final, TypeVar
+
+from headwater_prov.policy.compiled import (
+    NOTHING,
+    CompiledPolicy,
+    canonical_json,
+    selector_json,
+    sha256,
+)
+from headwater_prov.policy.model import Operator, PodSelector, Requirement
+from headwater_prov.policy.schema import API_VERSION
+from headwater_prov.policy.selectors import normalise_selector
+from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES, Relation
+
+CANONICAL_MAX_BYTES: Final = 64 * 1024
+"""Largest canonical text; a policy with every filter and the largest selector has 60 KB."""
+
+_Name = TypeVar("_Name")
+
+_REMEDY: Final = "; bring agent and operator to the same version"
+
+
+class UnreadablePolicy(ValueError):  # noqa: N818  # the state of the text
+    """Text is not the canonical form of a compiled policy that this version can apply.
+
+    Args:
+        reason: what is wrong with it.
+    """
+
+    def __init__(self, reason: str) -> None:
+        super().__init__(f"compiled policy {reason}{_REMEDY}")
+
+
+def decode_policy(canonical: str) -> CompiledPolicy:
+    """The compiled policy whose canonical JSON this is; its hash is the text's.
+
+    Raises:
+        UnreadablePolicy: it is not JSON, not in canonical form, not of one policy, or has fields,
+            names or values that this version does not know.
+    """
+    if canonical == NOTHING.canonical:
+        return NOTHING
+    if len(canonical) > CANONICAL_MAX_BYTES:
+        raise UnreadablePolicy(f"is longer than {CANONICAL_MAX_BYTES} bytes")
+    try:
+        content = json.loads(canonical)
+        again = canonical_json(content)
+    except (ValueError, RecursionError) as error:
+        raise UnreadablePolicy("is not JSON") from error
+    if again != canonical:
+        raise UnreadablePolicy("is not in canonical form")
+    version = content.get("apiVersion") if isinstance(content, dict) else None
+    if version != API_VERSION:
+        raise UnreadablePolicy(f"is not of {API_VERSION}")
+    fields = _Fields(content, "")
+    fields.only(
+        "apiVersion", "arguments", "capture", "compression", "filters", "podSelector", "suspend"
+    )
+    if content["capture"] != "all":
+        raise UnreadablePolicy("has another capture than all")
+    compression = fields.below("compression")
+    compression.only("duplicate", "edges", "nodes")
+    filters = fields.below("filters")
+    filters.only("nodes", "relations")
+    policy = CompiledPolicy(
+        hash=sha256(canonical),
+        canonical=canonical,
+        selector=_selector(content["podSelector"]),
+        relations_off=frozenset(filters.names("relations", RELATIONS)),
+        vertices_off=frozenset(filters.names("nodes", VERTEX_TYPES)),
+        compress_nodes=compression.flag("nodes"),
+        compress_edges=compression.flag("edges"),
+        duplicate=compression.flag("duplicate"),
+        arguments=fields.flag("arguments"),
+        suspend=fields.flag("suspend"),
+        members=frozenset({sha256(canonical)}),
+    )
+    if policy.suspend is not (policy.selector is None):
+        raise UnreadablePolicy("has suspend and podSelector contradict each other")
+    if policy.arguments is (Relation.ARG in policy.relations_off):
+        raise UnreadablePolicy("has arguments and filters contradict each other")
+    return policy
+
+
+class _Fields:
+    """One JSON object of the text, read strictly."""
+
+    def __init__(self, content: object, where: str) -> None:
+        if not isinstance(content, dict):
+            raise UnreadablePolicy(f"has no object {where}")
+        self._content: dict[str, Any] = content
+        self._where = where
+
+    def only(self, *names: str) -> None:
+        if unknown := self._content.keys() - set(names):
+            fields = ", ".join(self._named(name) for name in sorted(unknown))
+            raise UnreadablePolicy(f"has fields that this version does not know: {fields}")
+        if missing := set(names) - self._content.keys():
+            raise UnreadablePolicy(f"lacks {', '.join(self._named(n) for n in sorted(missing))}")
+
+    def below(self, name: str) -> "_Fields":
+        return _Fields(self._content[name], self._named(name))
+
+    def flag(self, name: str) -> bool:
+        value = self._content[name]
+        if not isinstance(value, bool):
+            raise UnreadablePolicy(f"has {self._named(name)} that is not true or false")
+        return value
+
+    def names(self, name: str, known: Mapping[str, _Name]) -> list[_Name]:
+        listed = self._content[name]
+        if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+            raise UnreadablePolicy(f"has {self._named(name)} that is not a list of names")
+        if listed != sorted(set(listed)):
+            raise UnreadablePolicy(f"has {self._named(name)} out of order")
+        if unknown := [one for one in listed if one not in known]:
+            raise UnreadablePolicy(
+                f"has names in {self._named(name)} that this version does not know: "
+                f"{', '.join(unknown)}"
+            )
+        return [known[one] for one in listed]
+
+    def _named(self, name: str) -> str:
+        return f"{self._where}.{name}" if self._where else name
+
+
+def _selector(content: object) -> PodSelector | None:
+    if content is None:
+        return None
+    if not isinstance(content, list):
+        raise UnreadablePolicy("has podSelector that is not a list")
+    selector = PodSelector(tuple(map(_requirement, content)))
+    # Equal meaning has equal text: the agent compares policies by hash.
+    normal = normalise_selector(selector)
+    if normal is None or selector_json(normal) != content:
+        raise UnreadablePolicy("has podSelector that is not in its normal form")
+    return normal
+
+
+def _requirement(content: object) -> Requirement:
+    fields = _Fields(content, "podSelector[]")
+    fields.only("key", "operator", "values")
+    assert isinstance(content, dict)
+    key, operator, values = content["key"], content["operator"], content["values"]
+    if (
+        not isinstance(key, str)
+        or operator not in list(Operator)
+        or not isinstance(values, list)
+        or not all(isinstance(value, str) for value in values)
+    ):
+        raise UnreadablePolicy("has a requirement in podSelector that is none")
+    return Requirement(key, Operator(operator), frozenset(values))
