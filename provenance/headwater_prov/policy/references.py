@@ -77,8 +77,14 @@ class PolicyReference:
 
 
 def reference_set_index(namespace: str | None) -> int:
-    """Which of the sets holds the references of a namespace; None: those of the platform."""
-    return zlib.crc32((namespace or "").encode("ascii")) % REFERENCE_SETS
+    """Which of the sets holds the references of a namespace; None: those of the platform.
+
+    The platform's have the last one to themselves: which of them a node is told depends on the
+    node's labels, and nobody else's set is to be another one for it.
+    """
+    if namespace is None:
+        return REFERENCE_SETS - 1
+    return zlib.crc32(namespace.encode("ascii")) % (REFERENCE_SETS - 1)
 
 
 def sorted_references(references: Iterable[PolicyReference]) -> tuple[PolicyReference, ...]:

@@ -77,9 +77,10 @@ def test_set_without_references_has_a_name_too() -> None:
 
 
 def test_namespace_decides_the_set() -> None:
-    assert reference_set_index("shop") == zlib.crc32(b"shop") % REFERENCE_SETS
-    assert reference_set_index(None) == 0
-    assert {reference_set_index(f"ns-{n}") for n in range(1000)} == set(range(REFERENCE_SETS))
+    assert reference_set_index("shop") == zlib.crc32(b"shop") % (REFERENCE_SETS - 1)
+    assert reference_set_index(None) == REFERENCE_SETS - 1
+    namespaces = {reference_set_index(f"ns-{n}") for n in range(1000)}
+    assert namespaces == set(range(REFERENCE_SETS - 1))
 
 
 def test_largest_set_of_policies_fits_into_etcd() -> None:
