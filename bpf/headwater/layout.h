@@ -195,7 +195,7 @@ enum hw_slot_flag {
 	HW_SLOT_ACTIVE = 1 << 0, /* unset: suspended, nothing is recorded */
 	HW_SLOT_COMPRESS_NODES = 1 << 1,
 	HW_SLOT_COMPRESS_EDGES = 1 << 2,
-	HW_SLOT_DUPLICATE = 1 << 3, /* vertices again with every edge */
+	HW_SLOT_DUPLICATE = 1 << 3, /* documents stand alone; no hook reads it */
 	HW_SLOT_ARGUMENTS = 1 << 4,
 };
 

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from headwater_agent.btf import function_numbers
+from headwater_agent.btf import BtfFormatError, function_numbers
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
 from headwater_agent.direct_maps import CONSTANTS, NUMBERS, SPECS
 from headwater_agent.program_object import (
@@ -182,7 +182,7 @@ def main() -> int:
     btf, release, output = sys.argv[1:4]
     try:
         content = compile_programs(Path(btf), release).encode()
-    except (BtfUnavailableError, CompileError) as error:
+    except (BtfFormatError, BtfUnavailableError, CompileError) as error:
         print(error, file=sys.stderr)
         return 1
     target = Path(output)
