@@ -12,8 +12,9 @@ from collections.abc import Mapping
 from headwater_prov.policy.building import default_policy
 from headwater_prov.policy.compiled import NOTHING, CompiledPolicy, combine, compile_policy
 from headwater_prov.policy.decoding import UnreadablePolicy, decode_policy
-from headwater_prov.policy.loading import load_directory, load_file
+from headwater_prov.policy.loading import Checked, check_files, load_directory, load_file
 from headwater_prov.policy.model import (
+    ClusterPolicy,
     Compression,
     Filters,
     NamespaceWithoutTenant,
@@ -41,6 +42,8 @@ __all__ = [
     "NOTHING",
     "REFERENCES_MAX",
     "REFERENCE_SETS",
+    "Checked",
+    "ClusterPolicy",
     "CompiledPolicy",
     "Compression",
     "Filters",
@@ -58,6 +61,7 @@ __all__ = [
     "Tenant",
     "UnreadablePolicy",
     "canonical_references",
+    "check_files",
     "combine",
     "compile",
     "compile_policy",

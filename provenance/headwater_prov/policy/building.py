@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from headwater_prov.policy.model import (
+    ClusterPolicy,
     Compression,
     Filters,
     Operator,
@@ -27,24 +28,51 @@ from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES
 def build_policy(document: Mapping[str, Any], place: Place) -> Policy:
     """A policy from a checked document with its defaults."""
     spec = document["spec"]
-    filters = spec["filters"]
     return Policy(
         namespace=document["metadata"]["namespace"],
         name=document["metadata"]["name"],
         selector=build_selector(spec["podSelector"]),
-        filters=Filters(
-            nodes=frozenset(VERTEX_TYPES[name] for name in filters["nodes"]),
-            relations=frozenset(RELATIONS[name] for name in filters["relations"]),
-        ),
-        compression=Compression(**spec["compression"]),
+        filters=_filters(spec["filters"]),
+        compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
         suspend=spec["suspend"],
         place=place,
     )
 
 
+def build_cluster_policy(document: Mapping[str, Any], place: Place) -> ClusterPolicy:
+    """A policy of the platform from a checked document with its defaults."""
+    spec = document["spec"]
+    return ClusterPolicy(
+        name=document["metadata"]["name"],
+        namespaces=build_selector(spec["namespaceSelector"]),
+        nodes=build_selector(spec["nodeSelector"]),
+        selector=build_selector(spec["podSelector"]),
+        filters=_filters(spec["filters"]),
+        compression=_compression(spec["compression"]),
+        arguments=spec["arguments"],
+        suspend=spec["suspend"],
+        place=place,
+    )
+
+
+def _filters(filters: Mapping[str, Any]) -> Filters:
+    return Filters(
+        nodes=frozenset(VERTEX_TYPES[name] for name in filters["nodes"]),
+        relations=frozenset(RELATIONS[name] for name in filters["relations"]),
+    )
+
+
+def _compression(compression: Mapping[str, Any]) -> Compression:
+    return Compression(
+        nodes=compression["nodes"],
+        edges=compression["edges"],
+        duplicate=compression["duplicate"],
+    )
+
+
 def build_selector(selector: Mapping[str, Any]) -> PodSelector:
-    """A selector from a checked podSelector."""
+    """A selector from a checked podSelector, namespaceSelector or nodeSelector."""
     labels = (
         Requirement(key, Operator.IN, frozenset({value}))
         for key, value in selector.get("matchLabels", {}).items()
@@ -61,9 +89,12 @@ def build_tenant(document: Mapping[str, Any], place: Place) -> Tenant:
     spec = document["spec"]
     return Tenant(
         name=document["metadata"]["name"],
-        namespaces=frozenset(spec["namespaces"]),
+        namespaces=frozenset(spec.get("namespaces", ())),
         quotas=_quotas(spec["quotas"]),
         place=place,
+        namespace_selector=(
+            build_selector(spec["namespaceSelector"]) if "namespaceSelector" in spec else None
+        ),
     )
 
 

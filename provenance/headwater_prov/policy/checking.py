@@ -2,7 +2,7 @@
 """One document against its schema: every problem, and the value with its defaults.
 
 Why: the API server does this for a cluster; local mode has to reach the same verdict, with a line
-and a column. Called by `loading`; next, `building` makes a policy or a tenant of the value.
+and a column. Called by `loading`; next, `building` makes policies and tenants of the values.
 
 It walks as the API server does: fields, types, bounds and lists first, and the rules only where all
 of that is right below. A field without a value counts as absent.
@@ -15,7 +15,12 @@ from headwater_prov.policy.remedies import unknown_field, unknown_value
 from headwater_prov.policy.schema import ANYTHING, INT_OR_STRING, Rule, Schema
 from headwater_prov.policy.yaml_source import Entry, Mapping, Node, Scalar, Sequence
 
-_SCALAR_TYPES: Final = {"string": (str,), "boolean": (bool,), INT_OR_STRING: (int, str)}
+_SCALAR_TYPES: Final = {
+    "string": (str,),
+    "boolean": (bool,),
+    "integer": (int,),
+    INT_OR_STRING: (int, str),
+}
 _METADATA_NAME: Final = "metadata.name "
 
 
@@ -139,6 +144,7 @@ class _Check:
     def _array(self, node: Sequence, schema: Schema, field: str) -> Any:
         assert schema.items is not None
         values = []
+        keys: list[dict[str, Any]] = []
         is_valid = True
         for index, item in enumerate(node.items):
             below = child_field(field, index)
@@ -148,6 +154,14 @@ class _Check:
             elif schema.is_set and value in values:
                 self._problem(item.place, below, f"{shown(value)} is listed twice; remove one")
                 is_valid = False
+            elif schema.map_keys:
+                key = {name: value.get(name) for name in schema.map_keys}
+                if key in keys:
+                    said = shown(", ".join(map(str, key.values())))
+                    message = f"{said} is listed twice; remove one, or give it another name"
+                    self._problem(item.place, child_field(below, schema.map_keys[0]), message)
+                    is_valid = False
+                keys.append(key)
             values.append(value)
         if schema.max_items is not None and len(values) > schema.max_items:
             self._problem(
@@ -163,6 +177,8 @@ class _Check:
 
     def _scalar(self, node: Scalar, schema: Schema, field: str) -> Any:
         value = node.value
+        if isinstance(value, int) and not isinstance(value, bool):
+            return self._number(node, value, schema, field)
         if not isinstance(value, str):
             return value
         if schema.max_length is not None and len(value) > schema.max_length:
@@ -178,6 +194,17 @@ class _Check:
         if schema.enum and value not in schema.enum:
             what = schema.description.removesuffix(".").partition("Name of ")[2]
             return self._problem(node.place, field, unknown_value(value, schema.enum, what))
+        return value
+
+    def _number(self, node: Scalar, value: int, schema: Schema, field: str) -> Any:
+        if schema.minimum is not None and value < schema.minimum:
+            return self._problem(
+                node.place, field, f"{shown(value)} is too small; write at least {schema.minimum}"
+            )
+        if schema.maximum is not None and value > schema.maximum:
+            return self._problem(
+                node.place, field, f"{shown(value)} is too large; write at most {schema.maximum}"
+            )
         return value
 
 
@@ -214,6 +241,8 @@ def _wrong_type(node: Node, schema: Schema) -> str:
             remedy = "write true or false, without quotes"
         case "string":
             remedy = f"write it in quotes: {shown(text)}" if text else "write one text"
+        case "integer":
+            remedy = "write a whole number, without quotes"
         case _:
             remedy = "write a whole number, or a number with the suffix Ki, Mi, Gi or Ti"
     return f"{_found(node)}; {remedy}"

@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from headwater_prov.policy.model import PodSelector, Policy
+from headwater_prov.policy.model import ClusterPolicy, PodSelector, Policy
 from headwater_prov.policy.schema import API_VERSION
 from headwater_prov.policy.selectors import normalise_selector
 from headwater_prov.vocabulary import Relation, VertexType
@@ -89,8 +89,11 @@ class CompiledPolicy:
     members: frozenset[str]
 
 
-def compile_policy(policy: Policy) -> CompiledPolicy:
-    """The compiled form of a policy; equal for policies that record the same of the same pods."""
+def compile_policy(policy: Policy | ClusterPolicy) -> CompiledPolicy:
+    """The compiled form of a policy; equal for policies that record the same of the same pods.
+
+    Where a policy applies is no part of it: a reference says that (decision 9).
+    """
     selector = normalise_selector(policy.selector)
     relations_off = set(policy.filters.relations)
     if not policy.arguments:

@@ -47,12 +47,15 @@ class Requirement:
 
 @dataclass(frozen=True, slots=True)
 class PodSelector:
-    """Pods by their labels: all requirements have to hold; none at all selects every pod."""
+    """Pods, or namespaces or nodes, by their labels: all requirements have to hold.
+
+    None at all selects everything.
+    """
 
     requirements: tuple[Requirement, ...] = ()
 
     def matches(self, labels: Mapping[str, str]) -> bool:
-        """Whether a pod with these labels is selected."""
+        """Whether what has these labels is selected."""
         return all(requirement.holds(labels) for requirement in self.requirements)
 
 
@@ -88,6 +91,26 @@ class Policy:
 
 
 @dataclass(frozen=True, slots=True)
+class ClusterPolicy:
+    """A ClusterProvenancePolicy with its defaults; `place` is where it was read and no part of it.
+
+    Args:
+        namespaces: selects the namespaces of whose pods `selector` speaks.
+        nodes: selects the nodes that are told of the policy.
+    """
+
+    name: str
+    namespaces: PodSelector
+    nodes: PodSelector
+    selector: PodSelector
+    filters: Filters
+    compression: Compression
+    arguments: bool
+    suspend: bool
+    place: Place = field(compare=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Quotas:
     """What a tenant's stream may hold."""
 
@@ -97,12 +120,24 @@ class Quotas:
 
 @dataclass(frozen=True, slots=True)
 class Tenant:
-    """A ProvenanceTenant, or the tenant that a namespace is by itself. The name is a DNS label."""
+    """A ProvenanceTenant, or the tenant that a namespace is by itself. The name is a DNS label.
+
+    Args:
+        namespaces: those that it lists.
+        namespace_selector: claims further ones by their labels; None claims none.
+    """
 
     name: str
     namespaces: frozenset[str]
     quotas: Quotas
     place: Place = field(compare=False)
+    namespace_selector: PodSelector | None = None
+
+    def claims(self, namespace: str, labels: Mapping[str, str]) -> bool:
+        """Whether the tenant lists a namespace or selects it by these labels of it."""
+        if namespace in self.namespaces:
+            return True
+        return self.namespace_selector is not None and self.namespace_selector.matches(labels)
 
 
 class NamespaceWithoutTenant(LookupError):  # noqa: N818  # the state, as LookupError names one

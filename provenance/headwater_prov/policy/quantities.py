@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Sizes and times as Kubernetes writes them, and how much of either a tenant may have.
+"""Sizes and times as Kubernetes writes them, and how much of either may be asked for.
 
 Why: a quota is written "10Gi" and "168h" and means bytes and seconds. Called by `rules` for the
 bounds and by `building` for the values; the stream is then made with them.
@@ -19,6 +19,12 @@ STREAM_AGE_MIN_S: Final = 60
 
 STREAM_AGE_MAX_S: Final = 87_600 * 3600
 """Ten years, the longest retention an archive law asks for; nanoseconds still fit 64 bits."""
+
+CREDENTIAL_LIFE_MIN_S: Final = 600
+"""An operator that is upgraded is away for minutes; credentials must outlast that."""
+
+CREDENTIAL_LIFE_MAX_S: Final = 24 * 3600
+"""A day: stolen credentials end by themselves, even if nobody notices."""
 
 _FACTORS: Final = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _SIZE: Final = re.compile(r"([0-9]+)(|Ki|Mi|Gi|Ti)", re.ASCII)

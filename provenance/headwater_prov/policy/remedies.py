@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What to write instead of a name that the schema does not have.
 
-Why: an unknown field is a slip, or a field of the design that this version does not have yet; a
-person needs to know which. Called by `checking` and `loading`; the answer goes into a message.
+Why: an unknown field is a slip, or one that belongs elsewhere; a person needs to know which. Called
+by `checking`; the answer goes into a message. What the schema has and this version does not do yet
+is refused by the definitions' own rules.
 """
 
 from collections.abc import Collection, Mapping
@@ -11,41 +12,16 @@ from typing import Final
 from headwater_prov.policy.problems import did_you_mean, listed, shown
 from headwater_prov.vocabulary import PROV_CLASSES, RELATIONS, VERTEX_TYPES
 
-NOT_AVAILABLE: Final = "is not available in this version"
-
-LATER_KINDS: Final = frozenset(
-    {
-        "ClusterProvenancePolicy",
-        "CompiledProvenancePolicy",
-        "ProvenanceAuditor",
-        "ProvenanceNode",
-    }
-)
-
-_LATER_FIELDS: Final[Mapping[str, str]] = {
-    "spec.containers": "remove it; all containers of a pod are captured",
-    "spec.track": "remove it; capture: all records every flow of the selected pods",
-    "spec.propagate": "remove it; capture: all records every flow of the selected pods",
-    "spec.opaque": "remove it, or leave relations out with spec.filters",
-    "spec.record": "remove it; the contents of packets are not recorded",
-    "spec.taints": "remove it; an auditor can follow flows in the stream",
-    "spec.enforce": "remove it; no flow is refused",
-    "spec.environment": "remove it; environments are not recorded",
-    "spec.rateLimit": "remove it; the quotas of the ProvenanceTenant bound the stream",
-    "spec.formats": "remove it; the stream is prov-json",
-    "spec.filters.propagateNodes": "remove it; nothing is tracked selectively",
-    "spec.filters.propagateRelations": "remove it; nothing is tracked selectively",
-    "spec.compression.version": "remove it; objects are always versioned",
-    "spec.namespaceSelector": "list the names in spec.namespaces",
-    "spec.redaction": "remove it, or write arguments: false in the policies",
-    "spec.quotas.recordsPerSecond": "remove it; streamBytes and streamAge bound the stream",
-    "spec.quotas.auditors": "remove it; the number of auditors is not bounded",
-}
-"""Fields of the design that are still to come, with what to do today."""
-
 _OUT_OF_PLACE: Final[Mapping[str, str]] = {
     "metadata.generateName": "is for the API server only; write metadata.name",
-    "metadata.namespace": "means nothing here, a tenant is cluster-wide; remove it",
+    "metadata.namespace": "means nothing here, this kind is cluster-wide; remove it",
+    "spec.namespaceSelector": (
+        "is for a ClusterProvenancePolicy; remove it, a policy reaches its own namespace only"
+    ),
+    "spec.nodeSelector": (
+        "is for a ClusterProvenancePolicy; remove it, a policy applies on every node"
+    ),
+    "spec.classes": "belongs into spec.filter; move it there",
     "spec.nodes": "belongs into spec.filters or spec.compression; move it there",
     "spec.relations": "belongs into spec.filters; move it there",
     "spec.matchLabels": "belongs into spec.podSelector; move it there",
@@ -68,8 +44,6 @@ _OLD_NAMES: Final[Mapping[str, str]] = {
 
 def unknown_field(field: str, name: str, known: Collection[str]) -> str:
     """What to say of a field that is not in the schema."""
-    if field in _LATER_FIELDS:
-        return f"{NOT_AVAILABLE}; {_LATER_FIELDS[field]}"
     if field in _OUT_OF_PLACE:
         return _OUT_OF_PLACE[field]
     if close := did_you_mean(name, known):
@@ -85,8 +59,6 @@ def unknown_value(name: str, known: Collection[str], what: str) -> str:
         known: the closed list.
         what: what the values are, e.g. ``a relation``, or empty.
     """
-    if name == "selective":
-        return f'{shown(name)} {NOT_AVAILABLE}; write "all"'
     is_not = f"{shown(name)} is not {what}" if what else f"{shown(name)} is not allowed"
     if name in PROV_CLASSES:
         return f'{is_not} but a PROV class; list its relations, for example "read"'

@@ -4,7 +4,8 @@
 Why: the API server evaluates CEL, local mode has no CEL. The table is keyed by the rule's text, and
 a test compares its keys with the rules of the definitions, so a rule that is changed in one place
 only does not go unnoticed. Read by `schema`; a rule's value is what CEL calls `self`, with the
-defaults filled in. Messages and their remedies stand in the definitions.
+defaults filled in. Messages and their remedies stand in the definitions. Rules on the change of an
+object (`oldSelf`) have no twin: a file has no earlier state.
 """
 
 import re
@@ -13,6 +14,8 @@ from types import MappingProxyType
 from typing import Any, Final
 
 from headwater_prov.policy.quantities import (
+    CREDENTIAL_LIFE_MAX_S,
+    CREDENTIAL_LIFE_MIN_S,
     STREAM_AGE_MAX_S,
     STREAM_AGE_MIN_S,
     STREAM_BYTES_MAX,
@@ -21,11 +24,17 @@ from headwater_prov.policy.quantities import (
     parse_seconds,
 )
 
+PLATFORM_TENANT: Final = "headwater-platform"
+"""The platform's own tenant, to whose account ClusterProvenancePolicies send their records."""
+
 LABEL_VALUE: Final = "^([A-Za-z0-9]([-A-Za-z0-9_.]*[A-Za-z0-9])?)?$"
 LABEL_KEY: Final = (
     "^([a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?/)?[A-Za-z0-9]([-A-Za-z0-9_.]{0,61}[A-Za-z0-9])?$"
 )
 DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
+DNS_SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_CONSUMER: Final = "^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?$"
+_SHA_256: Final = "^[0-9a-f]{64}$"
 _SIZE: Final = "^[1-9][0-9]{0,13}(Ki|Mi|Gi|Ti)?$"
 _TIME: Final = "^([0-9]{1,5}h)?([0-9]{1,7}m)?([0-9]{1,9}s)?$"
 
@@ -107,14 +116,24 @@ def _is_time_in_bounds(value: str) -> bool:
     return not _is_time(value) or STREAM_AGE_MIN_S <= parse_seconds(value) <= STREAM_AGE_MAX_S
 
 
+def _is_life_in_bounds(value: str) -> bool:
+    if not _is_time(value):
+        return True
+    return CREDENTIAL_LIFE_MIN_S <= parse_seconds(value) <= CREDENTIAL_LIFE_MAX_S
+
+
 def _is_tenant_name(document: Mapping[str, Any]) -> bool:
     name = document["metadata"]["name"]
     return len(name) <= 63 and matches(DNS_LABEL, name)
 
 
+def _owns_a_namespace(spec: Mapping[str, Any]) -> bool:
+    return "namespaceSelector" in spec or bool(spec.get("namespaces"))
+
+
 TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
     {
-        # ProvenancePolicy
+        # ProvenancePolicy, ClusterProvenancePolicy
         f"self.all(key, key.size() <= 317 && key.matches('{LABEL_KEY}'))": _are_label_keys,
         f"self.matches('{LABEL_KEY}')": lambda text: matches(LABEL_KEY, text),
         f"self.matches('{LABEL_VALUE}')": lambda text: matches(LABEL_VALUE, text),
@@ -146,6 +165,12 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         ): _leaves_a_value,
         "self.size() < 28": lambda names: len(names) < 28,
         "self.size() < 93": lambda names: len(names) < 93,
+        "self.size() == 0": lambda items: len(items) == 0,
+        "self != 'selective'": lambda capture: capture != "selective",
+        "self == true": lambda value: value is True,
+        "self == false": lambda value: value is False,
+        "self.all(one, one == 'prov-json')": lambda formats: set(formats) <= {"prov-json"},
+        "!has(self.recordsPerSecond)": lambda limits: "recordsPerSecond" not in limits,
         # ProvenanceTenant
         f"self.matches('{DNS_LABEL}')": lambda text: matches(DNS_LABEL, text),
         f"type(self) == int || self.matches('{_SIZE}')": _is_size,
@@ -163,5 +188,30 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         (
             f"self.metadata.name.size() <= 63 && self.metadata.name.matches('{DNS_LABEL}')"
         ): _is_tenant_name,
+        "self.metadata.name != 'headwater-platform'": (
+            lambda document: document["metadata"]["name"] != PLATFORM_TENANT
+        ),
+        "!has(self.auditors)": lambda quotas: "auditors" not in quotas,
+        (
+            "has(self.namespaceSelector) || (has(self.namespaces) && self.namespaces.size() > 0)"
+        ): _owns_a_namespace,
+        # ProvenanceAuditor
+        f"self.matches('{DNS_SUBDOMAIN}')": lambda text: matches(DNS_SUBDOMAIN, text),
+        f"self.matches('{_CONSUMER}')": lambda text: matches(_CONSUMER, text),
+        (
+            f"self == '' || !self.matches('{_TIME}') || "
+            "(duration(self) >= duration('10m') && duration(self) <= duration('24h'))"
+        ): _is_life_in_bounds,
+        # CompiledProvenancePolicy, ProvenanceNode
+        f"self.metadata.name.matches('{_SHA_256}')": (
+            lambda document: matches(_SHA_256, document["metadata"]["name"])
+        ),
+        f"self.matches('{_SHA_256}')": lambda text: matches(_SHA_256, text),
+        "has(self.canonical) != has(self.references)": (
+            lambda spec: ("canonical" in spec) is not ("references" in spec)
+        ),
+        "has(self.__namespace__) != has(self.namespaces)": (
+            lambda reference: ("namespace" in reference) is not ("namespaces" in reference)
+        ),
     }
 )

@@ -19,13 +19,28 @@ from typing import Any, Final
 
 import yaml
 
-from headwater_prov.policy.rules import DNS_LABEL, LABEL_KEY, LABEL_VALUE, TWINS, matches
+from headwater_prov.policy.rules import (
+    DNS_LABEL,
+    DNS_SUBDOMAIN,
+    LABEL_KEY,
+    LABEL_VALUE,
+    TWINS,
+    matches,
+)
 
 GROUP: Final = "headwater.dev"
 VERSION: Final = "v1alpha1"
 API_VERSION: Final = f"{GROUP}/{VERSION}"
 
-_FILES: Final = ("provenancepolicies.yaml", "provenancetenants.yaml")
+_FILES: Final = (
+    "provenancepolicies.yaml",
+    "clusterprovenancepolicies.yaml",
+    "provenancetenants.yaml",
+    "provenanceauditors.yaml",
+    "compiledprovenancepolicies.yaml",
+    "provenancenodes.yaml",
+)
+"""In the order in which messages list the kinds: those that people write first."""
 
 _KEYWORDS: Final = {
     "type": "type",
@@ -36,6 +51,8 @@ _KEYWORDS: Final = {
     "maxItems": "max_items",
     "minItems": "min_items",
     "maxProperties": "max_properties",
+    "minimum": "minimum",
+    "maximum": "maximum",
 }
 _READ_APART: Final = frozenset(
     {
@@ -44,17 +61,20 @@ _READ_APART: Final = frozenset(
         "items",
         "required",
         "default",
+        "format",
         "x-kubernetes-list-type",
+        "x-kubernetes-list-map-keys",
         "x-kubernetes-map-type",
         "x-kubernetes-int-or-string",
         "x-kubernetes-validations",
     }
 )
 
+_INTEGERS: Final = ("int32", "int64")
+"""Both are wider than any bound in the definitions, so the bounds are all that is checked."""
+
 INT_OR_STRING: Final = "integer or string"
 ANYTHING: Final = "anything"
-
-DNS_SUBDOMAIN: Final = r"^[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
 
 _SERVER_OWNED: Final = (
     "creationTimestamp",
@@ -104,7 +124,10 @@ class Schema:
     max_items: int | None = None
     min_items: int | None = None
     max_properties: int | None = None
+    minimum: int | None = None
+    maximum: int | None = None
     is_set: bool = False
+    map_keys: tuple[str, ...] = ()
     has_default: bool = False
     default: Any = None
     rules: tuple[Rule, ...] = ()
@@ -153,15 +176,22 @@ def resource_kinds() -> Mapping[str, ResourceKind]:
         is_namespaced = definition["scope"] == "Namespaced"
         # Kubernetes lets no definition describe metadata: its own rules apply.
         document = _schema(schema, name)
-        properties = {**document.properties, "metadata": metadata_schema(is_namespaced)}
+        has_name_rule = any("self.metadata.name.matches" in rule.text for rule in document.rules)
+        metadata = metadata_schema(is_namespaced, has_name_rule)
+        properties = {**document.properties, "metadata": metadata}
         required = ("metadata", *document.required)
         document = dataclasses.replace(document, properties=properties, required=required)
         kinds[name] = ResourceKind(name, is_namespaced, document)
     return MappingProxyType(kinds)
 
 
-def metadata_schema(is_namespaced: bool) -> Schema:
-    """What the API server takes as metadata of an object, as far as a file has to say it."""
+def metadata_schema(is_namespaced: bool, has_name_rule: bool) -> Schema:
+    """What the API server takes as metadata of an object, as far as a file has to say it.
+
+    Args:
+        is_namespaced: whether the object lives in a namespace.
+        has_name_rule: whether its definition has a stricter rule for the name.
+    """
     name_rule = _own_rule(
         lambda text: matches(DNS_SUBDOMAIN, text),
         'is not a name; write lower-case letters, digits, "-" and ".", beginning and ending with '
@@ -171,7 +201,7 @@ def metadata_schema(is_namespaced: bool) -> Schema:
         "string",
         "The name of the object.",
         max_length=253,
-        rules=(name_rule,) if is_namespaced else (),  # the tenant's definition has its own
+        rules=() if has_name_rule else (name_rule,),
     )
     namespace = Schema(
         "string",
@@ -223,6 +253,8 @@ def _schema(raw: Mapping[str, Any], where: str) -> Schema:
     plain["enum"] = tuple(plain.get("enum", ()))
     if raw.get("x-kubernetes-int-or-string"):
         plain["type"] = INT_OR_STRING
+    if plain["type"] == "integer" and raw.get("format") not in _INTEGERS:
+        raise ValueError(f"{where}: an integer needs the format {' or '.join(_INTEGERS)}")
     return Schema(
         **plain,
         properties={
@@ -233,10 +265,20 @@ def _schema(raw: Mapping[str, Any], where: str) -> Schema:
         items=_schema(items, f"{where}[]") if items else None,
         required=tuple(raw.get("required", ())),
         is_set=raw.get("x-kubernetes-list-type") == "set",
+        map_keys=tuple(raw.get("x-kubernetes-list-map-keys", ())),
         has_default="default" in raw,
         default=raw.get("default"),
-        rules=tuple(_rule(rule, where) for rule in raw.get("x-kubernetes-validations", ())),
+        rules=tuple(
+            _rule(rule, where)
+            for rule in raw.get("x-kubernetes-validations", ())
+            if not is_transition(rule["rule"])
+        ),
     )
+
+
+def is_transition(rule: str) -> bool:
+    """Whether a rule compares with the object's earlier state, of which a file knows nothing."""
+    return "oldSelf" in rule
 
 
 def _rule(raw: Mapping[str, str], where: str) -> Rule:

@@ -4,7 +4,8 @@
 from pathlib import Path
 
 import pytest
-from headwater_prov.policy import PolicyErrors, load_file
+from headwater_prov.policy import check_files
+from headwater_prov.policy.schema import resource_kinds
 
 HERE = Path(__file__).parent
 VALID = sorted((HERE / "valid").glob("*.yaml"))
@@ -13,28 +14,33 @@ INVALID = sorted((HERE / "invalid").glob("*.yaml"))
 
 def messages_of(file: Path) -> list[str]:
     """The problems of a file as `line:column: field: message`."""
-    with pytest.raises(PolicyErrors) as caught:
-        load_file(file)
     prefix = str(file)
-    lines = str(caught.value).splitlines()
+    lines = [str(problem) for problem in check_files([file]).problems]
     assert all(line.startswith(f"{prefix}:") for line in lines)
     return [line.removeprefix(f"{prefix}:").lstrip().replace(prefix, file.name) for line in lines]
 
 
 def test_corpus_is_large_enough() -> None:
-    assert len(VALID) >= 25
-    assert len(INVALID) >= 50
+    assert len(VALID) >= 40
+    assert len(INVALID) >= 80
+    for kind in resource_kinds():
+        said = f"kind: {kind}\n".encode()
+        assert any(said in file.read_bytes() for file in VALID), kind
+        assert any(said in file.read_bytes() for file in INVALID), kind
 
 
 @pytest.mark.parametrize("file", VALID, ids=lambda file: file.stem)
 def test_valid_document_is_accepted(file: Path) -> None:
-    loaded = load_file(file)
-    assert loaded.policies or loaded.tenants
+    checked = check_files([file])
+    assert checked.problems == ()
+    assert checked.documents
 
 
 @pytest.mark.parametrize("file", INVALID, ids=lambda file: file.stem)
 def test_invalid_document_is_refused_with_place_field_and_remedy(file: Path) -> None:
-    assert messages_of(file) == file.with_suffix(".txt").read_text("utf-8").splitlines()
+    messages = messages_of(file)
+    assert messages
+    assert messages == file.with_suffix(".txt").read_text("utf-8").splitlines()
 
 
 @pytest.mark.parametrize("file", INVALID, ids=lambda file: file.stem)

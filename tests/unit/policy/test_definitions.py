@@ -1,13 +1,21 @@
 # SPDX-License-Identifier: Apache-2.0
 """The custom resource definitions: complete, bounded, and the same thing as what Python checks."""
 
+import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib import resources
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
+from headwater_prov.policy import REFERENCE_SETS, REFERENCES_MAX
+from headwater_prov.policy.decoding import CANONICAL_MAX_BYTES
 from headwater_prov.policy.quantities import (
+    CREDENTIAL_LIFE_MAX_S,
+    CREDENTIAL_LIFE_MIN_S,
     STREAM_AGE_MAX_S,
     STREAM_AGE_MIN_S,
     STREAM_BYTES_MAX,
@@ -16,10 +24,11 @@ from headwater_prov.policy.quantities import (
     parse_seconds,
 )
 from headwater_prov.policy.rules import TWINS
-from headwater_prov.policy.schema import _schema, resource_kinds
+from headwater_prov.policy.schema import _FILES, _schema, is_transition, resource_kinds
 from headwater_prov.vocabulary import Relation, VertexType
 
-FILES = ("provenancepolicies.yaml", "provenancetenants.yaml")
+FILES = _FILES
+RULES = "x-kubernetes-validations"
 
 
 def definition(file: str) -> dict[str, Any]:
@@ -82,6 +91,7 @@ def test_every_field_is_bounded(path: str, schema: dict[str, Any]) -> None:
             assert "maxLength" in schema or "enum" in schema
         case "integer":
             assert "minimum" in schema
+            assert schema["format"] in ("int32", "int64")
         case "object" if "additionalProperties" in schema:
             assert "maxProperties" in schema
         case None:
@@ -103,7 +113,10 @@ def test_enums_are_the_vocabulary() -> None:
 
 def test_every_rule_has_a_twin_and_every_twin_a_rule() -> None:
     rules = {
-        rule["rule"] for _, schema in ALL for rule in schema.get("x-kubernetes-validations", ())
+        rule["rule"]
+        for _, schema in ALL
+        for rule in schema.get("x-kubernetes-validations", ())
+        if not is_transition(rule["rule"])
     }
     assert rules == TWINS.keys()
 
@@ -142,6 +155,8 @@ def test_quota_bounds_are_those_of_the_rules() -> None:
     assert parse_bytes("64Ti") == STREAM_BYTES_MAX
     assert parse_seconds("1m") == STREAM_AGE_MIN_S
     assert parse_seconds("87600h") == STREAM_AGE_MAX_S
+    assert parse_seconds("10m") == CREDENTIAL_LIFE_MIN_S
+    assert parse_seconds("24h") == CREDENTIAL_LIFE_MAX_S
 
 
 @pytest.mark.parametrize(("parse", "text"), [(parse_bytes, "10GB"), (parse_seconds, "7d")])
@@ -152,10 +167,81 @@ def test_quantity_of_another_unit_is_not_guessed(parse: Any, text: str) -> None:
 
 def test_keyword_that_is_not_enforced_is_refused() -> None:
     with pytest.raises(ValueError, match="'multipleOf'"):
-        _schema({"type": "integer", "multipleOf": 2}, "spec.field")
+        _schema({"type": "integer", "format": "int64", "multipleOf": 2}, "spec.field")
+
+
+def test_integer_without_width_is_refused() -> None:
+    with pytest.raises(ValueError, match="int32 or int64"):
+        _schema({"type": "integer"}, "spec.field")
 
 
 def test_rule_without_twin_is_refused() -> None:
     with pytest.raises(ValueError, match="no twin"):
         rule = {"rule": "self > 0", "message": "is negative; write more"}
-        _schema({"type": "integer", "x-kubernetes-validations": [rule]}, "spec.field")
+        _schema(
+            {"type": "integer", "format": "int32", "x-kubernetes-validations": [rule]},
+            "spec.field",
+        )
+
+
+def test_definitions_are_what_their_sources_say() -> None:
+    script = Path(__file__).parents[3] / "setup" / "definitions.py"
+    subprocess.run([sys.executable, script, "--check"], check=True)
+
+
+def test_policies_of_tenants_and_of_the_platform_differ_in_selectors_only() -> None:
+    of_tenant = root_schema("provenancepolicies.yaml")["properties"]
+    of_platform = root_schema("clusterprovenancepolicies.yaml")["properties"]
+    assert of_tenant["status"] == of_platform["status"]
+    ours = of_tenant["spec"]["properties"]
+    theirs = dict(of_platform["spec"]["properties"])
+    nodes = theirs.pop("nodeSelector")
+    namespaces = theirs.pop("namespaceSelector")
+    assert ours.keys() == theirs.keys()
+    for name in ours.keys() - {"podSelector"}:
+        assert ours[name] == theirs[name], name
+    rules = [
+        [rule["rule"] for _, one in schemas(selector) for rule in one.get(RULES, ())]
+        for selector in (ours["podSelector"], theirs["podSelector"], nodes, namespaces)
+    ]
+    assert rules[1:] == rules[:1] * 3
+
+
+def test_conditions_are_the_same_of_every_kind() -> None:
+    with_conditions = [
+        status["conditions"]["items"]
+        for file in FILES
+        if (status := root_schema(file)["properties"]["status"].get("properties"))
+    ]
+    assert len(with_conditions) == 5
+    assert all(one == with_conditions[0] for one in with_conditions)
+
+
+def test_every_column_leads_to_a_field() -> None:
+    for file in FILES:
+        (version,) = definition(file)["spec"]["versions"]
+        for column in version["additionalPrinterColumns"]:
+            assert column["description"].endswith("."), column
+            schema = root_schema(file)
+            path = re.sub(r"\[.*\]", "[]", column["jsonPath"])
+            for name in path.strip(".").split("."):
+                if name in ("metadata", "conditions[]"):
+                    break
+                schema = schema["properties"][name]
+
+
+def test_what_the_agent_reads_is_bounded_as_the_definitions_are() -> None:
+    spec = root_schema("compiledprovenancepolicies.yaml")["properties"]["spec"]["properties"]
+    assert spec["canonical"]["maxLength"] == CANONICAL_MAX_BYTES
+    assert spec["references"]["maxItems"] == REFERENCES_MAX
+    node = root_schema("provenancenodes.yaml")["properties"]["spec"]["properties"]
+    assert node["policySets"]["maxItems"] == REFERENCE_SETS
+
+
+def test_transition_rules_are_where_things_never_change() -> None:
+    found = {
+        path.partition(".yaml")[2]
+        for path, schema in ALL
+        if any(is_transition(rule["rule"]) for rule in schema.get(RULES, ()))
+    }
+    assert found == {".spec", ".spec.secretName", ".spec.durable"}
