@@ -29,6 +29,7 @@ setup-test:
 	@setup/packages.sh test
 	@/usr/bin/python3 setup/venv.py
 	@/usr/bin/python3 setup/kernels.py $(KERNELS)
+	@/usr/bin/python3 setup/control_plane.py
 
 .PHONY: kernels
 kernels: ## the stock kernels of the node VM, into the cache
@@ -45,15 +46,15 @@ demo: setup ## real programs, captured; where did report.csv come from?
 # --- to check -------------------------------------------------------------------------------------
 
 .PHONY: test
-test: setup-test ## lint, unit, integration, end to end, and the kernel suite in node VMs
+test: setup-test ## lint, unit, integration, cluster, end to end, and the kernel suite in node VMs
 	@$(MAKE) --no-print-directory lint
-	@$(PYTEST) tests/unit tests/integration tests/e2e
+	@$(PYTEST) tests/unit tests/integration tests/cluster tests/e2e
 	@$(PYTHON) -m tests.kernel --part $(KERNELS)
 
 .PHONY: test-all
 test-all: setup-test ## the same with the whole kernel suite on every kernel
 	@$(MAKE) --no-print-directory lint
-	@$(PYTEST) tests/unit tests/integration tests/e2e
+	@$(PYTEST) tests/unit tests/integration tests/cluster tests/e2e
 	@$(PYTHON) -m tests.kernel $(KERNELS)
 
 .PHONY: test-unit
@@ -63,6 +64,11 @@ test-unit: setup ## the tests that need no server and no kernel
 .PHONY: test-integration
 test-integration: setup ## the tests with a real nats-server
 	@$(PYTEST) tests/integration
+
+.PHONY: test-cluster
+test-cluster: setup ## the tests with a real Kubernetes API server
+	@/usr/bin/python3 setup/control_plane.py
+	@$(PYTEST) tests/cluster
 
 .PHONY: test-e2e
 test-e2e: setup-test ## the tests of the program as a user runs it

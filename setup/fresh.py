@@ -26,16 +26,19 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent))
 
-from kernels import archive_address, cache_directory, fail
+from common import ROOT, cache_directory, fail
+from kernels import archive_address
 
-ROOT = Path(__file__).resolve().parent.parent
 DOCUMENT = ROOT / "docs" / "development.md"
 BEGIN, END = "<!-- test-fresh: begin -->", "<!-- test-fresh: end -->"
 NAMES = {"bookworm": "Debian 12", "trixie": "Debian 13"}
 TARGETS = ("demo", "test")
 CHECKOUT = "/root/headwater"
 
-_CARRIED = re.compile(r"(?i)^(pip_.*|.*_proxy|ssl_cert_file|ssl_cert_dir|requests_ca_bundle)$")
+_CARRIED = re.compile(
+    r"(?i)^(pip_.*|.*_proxy|ssl_cert_file|ssl_cert_dir|requests_ca_bundle"
+    r"|go(proxy|noproxy|private|sumdb|nosumdb|insecure))$"
+)
 _ACQUIRE = re.compile(r"^Acquire::(https?|Check|Retries)\S* \"[^\"]+\";$", flags=re.MULTILINE)
 
 

@@ -20,6 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from common import cache_directory, fail
+
 SUITES = ("bookworm", "trixie", "sid")
 KEYRINGS = (
     "/usr/share/keyrings/debian-archive-keyring.pgp",
@@ -30,17 +34,6 @@ META = "linux-image-amd64"
 
 _PART = re.compile(r"linux-(image|modules|binary)-(\d\S*)$")
 """The packages with files in them: one image up to trixie, modules and binary apart in sid."""
-
-
-def fail(message: str, remedy: str) -> "SystemExit":
-    """Return the exit that says what is wrong and what to do."""
-    return SystemExit(f"setup: {message}\n  remedy: {remedy}")
-
-
-def cache_directory() -> Path:
-    """Return where downloads are kept (as headwater_cli.node_vm.kernels does)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("HEADWATER_CACHE") or Path(base) / "headwater")
 
 
 def own_suite() -> str:

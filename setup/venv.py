@@ -17,7 +17,10 @@ import sys
 import tomllib
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(Path(__file__).resolve().parent))
+
+from common import ROOT, cache_directory
+
 VENV = ROOT / ".venv"
 STAMP = VENV / ".headwater-stamp"
 CONSTRAINTS = ROOT / "setup" / "constraints.txt"
@@ -27,12 +30,6 @@ LINKED = ("bcc",)
 
 SOURCE_ONLY = "nkeys"
 """Published as source only (pure Python); everything else must be a wheel: no compiler here."""
-
-
-def cache_directory() -> Path:
-    """Return where downloads are kept (as headwater_cli.node_vm.kernels does)."""
-    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
-    return Path(os.environ.get("HEADWATER_CACHE") or Path(base) / "headwater")
 
 
 def wanted_stamp() -> str:

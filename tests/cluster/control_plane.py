@@ -1,0 +1,562 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A real control plane on loopback: etcd, kube-apiserver, kube-controller-manager.
+
+Why: what an API server does with our definitions, rules and roles is tested on the API server. It
+has no scheduler and no kubelet: nodes and pods are objects that a test makes (`objects`). It starts
+in some seconds, is deaf to the world outside 127.0.0.1, and ends with the process that started it.
+Programs come from setup/control_plane.py. Called by the fixtures of conftest.py, by `python -m
+tests.cluster`, and by benchmarks.
+"""
+
+import contextlib
+import fcntl
+import json
+import os
+import random
+import re
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, Any, Self
+
+from headwater_agent.program_cache import cache_directory
+from headwater_cli.embedded_nats import tethered
+
+from tests.cluster.api import Api, ApiError
+from tests.cluster.certificates import Authority
+
+ROOT = Path(__file__).resolve().parents[2]
+STATES = ROOT / "build" / "cluster"
+"""One directory for each control plane that runs at a time; the logs stay in it afterwards."""
+
+CONTROLLERS = (
+    "clusterrole-aggregation-controller",
+    "garbage-collector-controller",
+    "namespace-controller",
+    "root-ca-certificate-publisher-controller",
+    "serviceaccount-controller",
+)
+"""Those that act on what a test makes. The ones for nodes and pods would undo it: no kubelet."""
+
+_PORTS = range(20000, 32000)
+"""Below those of outgoing connections (net.ipv4.ip_local_port_range)."""
+
+_PORT_TRIES = 3
+_READY_TIMEOUT_S = 45.0
+_KUBECTL_TIMEOUT_S = 30.0
+_QUOTED_LINES = 15
+_QUOTED_CHARACTERS = 2000
+
+
+class ControlPlaneError(Exception):
+    """The control plane cannot run; says why, and what to do."""
+
+
+class KubectlError(Exception):
+    """kubectl ended with a failure; the text is what it said."""
+
+
+def programs() -> Path:
+    """The directory of the programs that setup/control_plane.py built.
+
+    Raises:
+        ControlPlaneError: they are not there.
+    """
+    text = (ROOT / "setup" / "control_plane" / "go.mod").read_text("utf-8")
+    version = re.search(r"^\s*k8s\.io/kubernetes (v\S+)", text, re.MULTILINE)
+    assert version is not None
+    directory = cache_directory() / "kubernetes" / version[1] / "bin"
+    if not (directory / "kube-apiserver").is_file():
+        raise ControlPlaneError(f"{directory} has no kube-apiserver; run make setup-test")
+    return directory
+
+
+def wait_until(
+    condition: Callable[[], object], *, what: str, timeout_s: float = 15.0, interval_s: float = 0.05
+) -> None:
+    """Wait until `condition()` is true.
+
+    Raises:
+        TimeoutError: it did not become true in time.
+    """
+    deadline_s = time.monotonic() + timeout_s
+    while not condition():
+        if time.monotonic() > deadline_s:
+            raise TimeoutError(f"not after {timeout_s:.0f} s: {what}")
+        time.sleep(interval_s)
+
+
+class _Server:
+    """One server process, with its log; it cannot outlive the thread of `spawner`."""
+
+    def __init__(self, name: str, state: Path, spawner: ThreadPoolExecutor) -> None:
+        self.name = name
+        self.log = state / f"{name}.log"
+        self._state = state
+        self._spawner = spawner
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def is_running(self) -> bool:
+        return self._process is not None and self._process.poll() is None
+
+    @property
+    def pid(self) -> int:
+        """Process id, 0 when it does not run."""
+        return self._process.pid if self._process is not None and self.is_running else 0
+
+    def start(self, *command: str | Path, append: bool = False) -> None:
+        # The kernel ties a child to the thread that forked it, so all are forked by one that stays.
+        self._process = self._spawner.submit(self._spawn, command, append).result()
+
+    def _spawn(self, command: Sequence[str | Path], append: bool) -> subprocess.Popen[bytes]:
+        tether = [sys.executable, tethered.__file__, str(os.getpid())]
+        with self.log.open("ab" if append else "wb") as log:
+            return subprocess.Popen(
+                [*tether, *(str(word) for word in command)],
+                cwd=self._state,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    def stop(self) -> None:
+        """End it at once and wait for its end: asked politely, it would wait for its watchers."""
+        process, self._process = self._process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+
+    def last_words(self) -> str:
+        """The end of its log."""
+        try:
+            lines = self.log.read_text("utf-8", "replace").splitlines()
+        except OSError:
+            return ""
+        return "\n".join(f"  {self.name}: {line[:400]}" for line in lines[-_QUOTED_LINES:])
+
+    def says(self, text: str) -> bool:
+        with contextlib.suppress(OSError):
+            return text in self.log.read_text("utf-8", "replace")
+        return False
+
+
+class ControlPlane:
+    """A control plane that runs until `stop`, or until this process ends in whatever way.
+
+    Use it as a context manager, or call `start` and `stop`.
+    """
+
+    def __init__(
+        self,
+        *,
+        controllers: Sequence[str] = CONTROLLERS,
+        apiserver_options: Sequence[str] = (),
+    ) -> None:
+        """Describe it; nothing is touched yet.
+
+        Args:
+            controllers: what the controller manager runs; empty for none, which starts faster, but
+                namespaces then never go and have no service account.
+            apiserver_options: further options of the API server.
+        """
+        self._controllers = tuple(controllers)
+        self._apiserver_options = tuple(apiserver_options)
+        self._programs = Path()
+        self._state = Path()
+        self._lock: IO[bytes] | None = None
+        self._spawner: ThreadPoolExecutor | None = None
+        self._authority: Authority | None = None
+        self._etcd_ports = (0, 0)
+        self._apis: list[Api] = []
+        self.port = 0
+        """Of the API server, on 127.0.0.1; the same after `restart_apiserver`."""
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    # -- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Start everything and wait until it answers.
+
+        Raises:
+            ControlPlaneError: it does not come up; with the ends of the logs. Nothing is left.
+        """
+        self._programs = programs()
+        self._state, self._lock = _claim_state()
+        try:
+            self._spawner = ThreadPoolExecutor(1, "control-plane")
+            self._etcd = _Server("etcd", self._state, self._spawner)
+            self._apiserver = _Server("kube-apiserver", self._state, self._spawner)
+            self._manager = _Server("kube-controller-manager", self._state, self._spawner)
+            self._issue_credentials()
+            for attempt in range(1, _PORT_TRIES + 1):
+                self.port, *rest = _free_ports(3)
+                self._etcd_ports = (rest[0], rest[1])
+                try:
+                    self._start_etcd()
+                    self.start_apiserver()
+                    break
+                except ControlPlaneError:
+                    # Between our look and the server's, somebody else may have taken a port.
+                    taken = "address already in use"
+                    is_taken = self._etcd.says(taken) or self._apiserver.says(taken)
+                    if not is_taken or attempt == _PORT_TRIES:
+                        raise
+                    self._apiserver.stop()
+                    self._etcd.stop()
+            self.admin_kubeconfig = self._kubeconfig("admin", _certificate("admin"))
+            self.api = self._new_api(certificate=self._certificate_files("admin"))
+            if self._controllers:
+                self._start_manager()
+        except BaseException:
+            self.stop()
+            raise
+
+    def stop(self) -> None:
+        """End everything, the API server before etcd: without it, it would linger on its port."""
+        for api in self._apis:
+            api.close()
+        self._apis.clear()
+        if self._spawner is not None:
+            for server in (self._manager, self._apiserver, self._etcd):
+                server.stop()
+            self._spawner.shutdown()
+            self._spawner = None
+        if self._lock is not None:
+            _wipe(self._state, but=".log")
+            self._lock.close()
+            self._lock = None
+
+    def restart_apiserver(self) -> None:
+        """End the API server and start it again on its port: watches end, its caches are empty."""
+        self.stop_apiserver()
+        self.start_apiserver()
+
+    def stop_apiserver(self) -> None:
+        """End the API server as a power cut does; etcd stays, and what was written with it."""
+        for api in self._apis:
+            api.close()
+        self._apiserver.stop()
+
+    def start_apiserver(self) -> None:
+        """Start the API server and wait until it is ready.
+
+        Raises:
+            ControlPlaneError: it does not become ready.
+        """
+        state = self._state
+        self._apiserver.start(
+            self._programs / "kube-apiserver",
+            f"--etcd-servers=http://127.0.0.1:{self._etcd_ports[0]}",
+            "--bind-address=127.0.0.1",
+            f"--secure-port={self.port}",
+            # Nobody reaches it by the `kubernetes` Service: there is no network for pods.
+            "--advertise-address=127.0.0.1",
+            "--endpoint-reconciler-type=none",
+            "--service-cluster-ip-range=10.96.0.0/16",
+            f"--client-ca-file={state / 'ca.crt'}",
+            f"--tls-cert-file={state / 'apiserver.crt'}",
+            f"--tls-private-key-file={state / 'apiserver.key'}",
+            "--service-account-issuer=https://kubernetes.default.svc",
+            f"--service-account-key-file={state / 'service-accounts.pub'}",
+            f"--service-account-signing-key-file={state / 'service-accounts.key'}",
+            "--authorization-mode=Node,RBAC",
+            "--enable-admission-plugins=NodeRestriction,ValidatingAdmissionPolicy",
+            "--allow-privileged=true",
+            "--shutdown-delay-duration=0s",
+            *self._apiserver_options,
+            append=True,
+        )
+        probe = Api(
+            self.port,
+            state / "ca.crt",
+            certificate=self._certificate_files("admin"),
+            timeout_s=2.0,
+        )
+        with contextlib.closing(probe):
+            self._await(lambda: _is_ready(probe), self._etcd, self._apiserver)
+
+    def _start_etcd(self) -> None:
+        client, peer = (f"http://127.0.0.1:{port}" for port in self._etcd_ports)
+        shutil.rmtree(self._state / "etcd", ignore_errors=True)
+        self._etcd.start(
+            self._programs / "etcd",
+            f"--data-dir={self._state / 'etcd'}",
+            "--unsafe-no-fsync",
+            "--log-level=warn",
+            f"--listen-client-urls={client}",
+            f"--advertise-client-urls={client}",
+            f"--listen-peer-urls={peer}",
+            f"--initial-advertise-peer-urls={peer}",
+            f"--initial-cluster=default={peer}",
+        )
+
+    def _start_manager(self) -> None:
+        self._manager.start(
+            self._programs / "kube-controller-manager",
+            f"--kubeconfig={self._kubeconfig('controller-manager', _certificate('manager'))}",
+            f"--controllers={','.join(self._controllers)}",
+            "--secure-port=0",
+            "--leader-elect=false",
+            "--use-service-account-credentials",
+            f"--service-account-private-key-file={self._state / 'service-accounts.key'}",
+            f"--root-ca-file={self._state / 'ca.crt'}",
+        )
+        if "serviceaccount-controller" in self._controllers:
+            account = "/api/v1/namespaces/default/serviceaccounts/default"
+            self._await(
+                lambda: self.api.exchange("GET", account).status == 200,
+                self._etcd,
+                self._apiserver,
+                self._manager,
+            )
+
+    def _await(self, condition: Callable[[], bool], *servers: _Server) -> None:
+        """Wait for `condition`; a server that ends meanwhile, or takes too long, is quoted."""
+        began_s = time.monotonic()
+        while True:
+            dead = [server for server in servers if not server.is_running]
+            if not dead and condition():
+                return
+            if dead or time.monotonic() - began_s > _READY_TIMEOUT_S:
+                wrong = dead or servers
+                what = "ended" if dead else f"not ready after {_READY_TIMEOUT_S:.0f} s"
+                names = ", ".join(server.name for server in wrong)
+                words = "\n".join(server.last_words() for server in wrong)
+                raise ControlPlaneError(f"{names}: {what}; logs in {self._state}\n{words}")
+            time.sleep(0.05)
+
+    # -- identities ------------------------------------------------------------------------------
+
+    def _issue_credentials(self) -> None:
+        self._authority = authority = Authority(self._state)
+        served = ("127.0.0.1", "10.96.0.1", "localhost", "kubernetes.default.svc")
+        authority.issue("apiserver", "kube-apiserver", addresses=served)
+        authority.issue("admin", "admin", "system:masters")
+        authority.issue("manager", "system:kube-controller-manager")
+        authority.key_pair("service-accounts")
+
+    def token(
+        self,
+        namespace: str,
+        service_account: str,
+        *,
+        node: str | None = None,
+        pod: str | None = None,
+        audience: str | None = None,
+    ) -> str:
+        """A service account's token, as the kubelet gets it for a pod.
+
+        Args:
+            namespace: the service account's.
+            service_account: its name.
+            node: bind the token to this node, whose name it then carries.
+            pod: bind it to this pod, whose name and node's name it then carries.
+            audience: who is to accept it; the API server unless given.
+
+        Raises:
+            ApiError: the service account, node or pod is not there.
+        """
+        spec: dict[str, Any] = {"expirationSeconds": 3600}
+        if audience is not None:
+            spec["audiences"] = [audience]
+        if node is not None or pod is not None:
+            assert node is None or pod is None, "a token is bound to one object"
+            kind = "Node" if node is not None else "Pod"
+            place = f"nodes/{node}" if node is not None else f"namespaces/{namespace}/pods/{pod}"
+            uid = self.api.get(f"/api/v1/{place}")["metadata"]["uid"]
+            bound = {"apiVersion": "v1", "kind": kind, "name": node or pod, "uid": uid}
+            spec["boundObjectRef"] = bound
+        path = f"/api/v1/namespaces/{namespace}/serviceaccounts/{service_account}/token"
+        answer = self.api.create(path, {"spec": spec})
+        return str(answer["status"]["token"])
+
+    def api_for_token(self, token: str) -> Api:
+        """The API as the bearer of a token sees it; closed with the control plane."""
+        return self._new_api(token=token)
+
+    def api_for_user(self, user: str, *groups: str) -> Api:
+        """The API as the holder of a client certificate sees it, for instance a kubelet's."""
+        return self._new_api(certificate=self._certificate_files(self._issue(user, *groups)))
+
+    def kubeconfig_for_token(self, token: str) -> Path:
+        """A kubeconfig with a token; gone with the control plane."""
+        name = f"token-{len(list(self._state.glob('token-*.kubeconfig')))}"
+        return self._kubeconfig(name, f"token: {json.dumps(token)}")
+
+    def kubeconfig_for_user(self, user: str, *groups: str) -> Path:
+        """A kubeconfig with a client certificate; gone with the control plane."""
+        name = self._issue(user, *groups)
+        return self._kubeconfig(name, _certificate(name))
+
+    def _issue(self, user: str, *groups: str) -> str:
+        assert self._authority is not None
+        name = f"user-{len(list(self._state.glob('user-*.crt')))}"
+        self._authority.issue(name, user, *groups)
+        return name
+
+    def _certificate_files(self, name: str) -> tuple[Path, Path]:
+        return self._state / f"{name}.crt", self._state / f"{name}.key"
+
+    def _new_api(self, *, certificate: tuple[Path, Path] | None = None, token: str = "") -> Api:
+        api = Api(self.port, self._state / "ca.crt", certificate=certificate, token=token)
+        self._apis.append(api)
+        return api
+
+    def _kubeconfig(self, name: str, user: str) -> Path:
+        # Paths in a kubeconfig are resolved against its own directory.
+        path = self._state / f"{name}.kubeconfig"
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as stream:
+            stream.write(
+                "apiVersion: v1\nkind: Config\nclusters:\n"
+                f'- {{name: tests, cluster: {{server: "https://127.0.0.1:{self.port}", '
+                "certificate-authority: ca.crt}}\n"
+                f"users:\n- {{name: me, user: {{{user}}}}}\n"
+                "contexts:\n- {name: tests, context: {cluster: tests, user: me}}\n"
+                "current-context: tests\n"
+            )
+        return path
+
+    # -- what a test does to it ------------------------------------------------------------------
+
+    def kubectl(
+        self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None
+    ) -> str:
+        """Run kubectl and return what it printed.
+
+        Args:
+            arguments: of kubectl.
+            stdin: what it reads, for instance with `-f -`.
+            kubeconfig: whose identity it has; the administrator's unless given.
+
+        Raises:
+            KubectlError: it failed; with what it said.
+            subprocess.TimeoutExpired: it did not end.
+        """
+        command = [self._programs / "kubectl", *arguments]
+        done = subprocess.run(
+            [str(word) for word in command],
+            input=stdin,
+            capture_output=True,
+            text=True,
+            cwd=ROOT,
+            env=self.kubectl_environment(kubeconfig),
+            timeout=_KUBECTL_TIMEOUT_S,
+            check=False,
+        )
+        if done.returncode != 0:
+            said = done.stderr.strip()[-_QUOTED_CHARACTERS:]
+            raise KubectlError(f"kubectl {' '.join(map(str, arguments))}: {said}")
+        return done.stdout
+
+    def kubectl_environment(self, kubeconfig: Path | None = None) -> dict[str, str]:
+        """The environment in which kubectl, and any other client, finds this control plane."""
+        return {
+            **os.environ,
+            "KUBECONFIG": str(kubeconfig or self.admin_kubeconfig),
+            "KUBECACHEDIR": str(self._state / "kubectl"),
+            "NO_PROXY": "127.0.0.1",
+            "no_proxy": "127.0.0.1",
+            "PATH": f"{self._programs}:{os.environ.get('PATH', '')}",
+        }
+
+    def compact_etcd(self) -> int:
+        """Forget all but the latest version of every object; returns the revision it is at.
+
+        What the API server has in memory it still serves: lists and watches from before answer 410
+        only when it has been restarted since their time.
+        """
+        header = self._ask_etcd("kv/range", {"key": "AA=="})["header"]
+        revision = int(header["revision"])
+        self._ask_etcd("kv/compaction", {"revision": str(revision), "physical": True})
+        return revision
+
+    def _ask_etcd(self, what: str, body: dict[str, Any]) -> dict[str, Any]:
+        request = urllib.request.Request(
+            f"http://127.0.0.1:{self._etcd_ports[0]}/v3/{what}", json.dumps(body).encode()
+        )
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        with opener.open(request, timeout=10) as response:
+            answer: dict[str, Any] = json.load(response)
+        return answer
+
+
+def _certificate(name: str) -> str:
+    return f"client-certificate: {name}.crt, client-key: {name}.key"
+
+
+def _is_ready(api: Api) -> bool:
+    try:
+        return not api.exchange("GET", "/readyz").is_refusal
+    except OSError:
+        return False
+
+
+def _free_ports(count: int) -> list[int]:
+    """Ports that nobody has, and that the kernel gives to no client while a server is restarted."""
+    with contextlib.ExitStack() as held:
+        found: list[int] = []
+        while len(found) < count:
+            each = held.enter_context(socket.socket())
+            with contextlib.suppress(OSError):
+                each.bind(("127.0.0.1", random.choice(_PORTS)))
+                found.append(each.getsockname()[1])
+        return found
+
+
+def _claim_state() -> tuple[Path, IO[bytes]]:
+    """The first directory that no running control plane has; emptied, and locked."""
+    STATES.mkdir(parents=True, exist_ok=True)
+    for directory in _numbered(STATES):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        lock = (directory / "lock").open("wb")
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            lock.close()
+            continue
+        _wipe(directory)
+        return directory, lock
+    raise AssertionError("numbers do not end")
+
+
+def _numbered(directory: Path) -> Iterator[Path]:
+    number = 0
+    while True:
+        yield directory / str(number)
+        number += 1
+
+
+def _wipe(directory: Path, but: str = "") -> None:
+    for path in directory.iterdir():
+        if path.name == "lock" or (but and path.name.endswith(but)):
+            continue
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink()
+
+
+__all__ = [
+    "Api",
+    "ApiError",
+    "ControlPlane",
+    "ControlPlaneError",
+    "KubectlError",
+    "programs",
+    "wait_until",
+]
