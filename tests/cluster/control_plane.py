@@ -9,15 +9,11 @@ tests.cluster`, and by benchmarks.
 """
 
 import contextlib
-import fcntl
 import json
 import os
-import random
 import re
 import shutil
-import socket
 import subprocess
-import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator, Sequence
@@ -26,14 +22,10 @@ from pathlib import Path
 from typing import IO, Any, Self
 
 from headwater_agent.program_cache import cache_directory
-from headwater_cli.embedded_nats import tethered
 
 from tests.cluster.api import Api, ApiError
 from tests.cluster.certificates import Authority
-
-ROOT = Path(__file__).resolve().parents[2]
-STATES = ROOT / "build" / "cluster"
-"""One directory for each control plane that runs at a time; the logs stay in it afterwards."""
+from tests.cluster.servers import ROOT, Server, claim_state, free_ports, wait_until, wipe
 
 CONTROLLERS = (
     "clusterrole-aggregation-controller",
@@ -42,15 +34,12 @@ CONTROLLERS = (
     "root-ca-certificate-publisher-controller",
     "serviceaccount-controller",
 )
-"""Those that act on what a test makes. The ones for nodes and pods would undo it: no kubelet."""
-
-_PORTS = range(20000, 32000)
-"""Below those of outgoing connections (net.ipv4.ip_local_port_range)."""
+"""Those that act on what a test makes. The ones for nodes and pods would undo it: no kubelet. The
+garbage collector looks for new kinds every half a minute, and knows nothing of them before."""
 
 _PORT_TRIES = 3
 _READY_TIMEOUT_S = 45.0
 _KUBECTL_TIMEOUT_S = 30.0
-_QUOTED_LINES = 15
 _QUOTED_CHARACTERS = 2000
 
 
@@ -75,77 +64,6 @@ def programs() -> Path:
     if not (directory / "kube-apiserver").is_file():
         raise ControlPlaneError(f"{directory} has no kube-apiserver; run make setup-test")
     return directory
-
-
-def wait_until(
-    condition: Callable[[], object], *, what: str, timeout_s: float = 15.0, interval_s: float = 0.05
-) -> None:
-    """Wait until `condition()` is true.
-
-    Raises:
-        TimeoutError: it did not become true in time.
-    """
-    deadline_s = time.monotonic() + timeout_s
-    while not condition():
-        if time.monotonic() > deadline_s:
-            raise TimeoutError(f"not after {timeout_s:.0f} s: {what}")
-        time.sleep(interval_s)
-
-
-class _Server:
-    """One server process, with its log; it cannot outlive the thread of `spawner`."""
-
-    def __init__(self, name: str, state: Path, spawner: ThreadPoolExecutor) -> None:
-        self.name = name
-        self.log = state / f"{name}.log"
-        self._state = state
-        self._spawner = spawner
-        self._process: subprocess.Popen[bytes] | None = None
-
-    @property
-    def is_running(self) -> bool:
-        return self._process is not None and self._process.poll() is None
-
-    @property
-    def pid(self) -> int:
-        """Process id, 0 when it does not run."""
-        return self._process.pid if self._process is not None and self.is_running else 0
-
-    def start(self, *command: str | Path, append: bool = False) -> None:
-        # The kernel ties a child to the thread that forked it, so all are forked by one that stays.
-        self._process = self._spawner.submit(self._spawn, command, append).result()
-
-    def _spawn(self, command: Sequence[str | Path], append: bool) -> subprocess.Popen[bytes]:
-        tether = [sys.executable, tethered.__file__, str(os.getpid())]
-        with self.log.open("ab" if append else "wb") as log:
-            return subprocess.Popen(
-                [*tether, *(str(word) for word in command)],
-                cwd=self._state,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    def stop(self) -> None:
-        """End it at once and wait for its end: asked politely, it would wait for its watchers."""
-        process, self._process = self._process, None
-        if process is not None:
-            process.kill()
-            process.wait()
-
-    def last_words(self) -> str:
-        """The end of its log."""
-        try:
-            lines = self.log.read_text("utf-8", "replace").splitlines()
-        except OSError:
-            return ""
-        return "\n".join(f"  {self.name}: {line[:400]}" for line in lines[-_QUOTED_LINES:])
-
-    def says(self, text: str) -> bool:
-        with contextlib.suppress(OSError):
-            return text in self.log.read_text("utf-8", "replace")
-        return False
 
 
 class ControlPlane:
@@ -195,15 +113,15 @@ class ControlPlane:
             ControlPlaneError: it does not come up; with the ends of the logs. Nothing is left.
         """
         self._programs = programs()
-        self._state, self._lock = _claim_state()
+        self._state, self._lock = claim_state()
         try:
             self._spawner = ThreadPoolExecutor(1, "control-plane")
-            self._etcd = _Server("etcd", self._state, self._spawner)
-            self._apiserver = _Server("kube-apiserver", self._state, self._spawner)
-            self._manager = _Server("kube-controller-manager", self._state, self._spawner)
+            self._etcd = Server("etcd", self._state, self._spawner)
+            self._apiserver = Server("kube-apiserver", self._state, self._spawner)
+            self._manager = Server("kube-controller-manager", self._state, self._spawner)
             self._issue_credentials()
             for attempt in range(1, _PORT_TRIES + 1):
-                self.port, *rest = _free_ports(3)
+                self.port, *rest = free_ports(3)
                 self._etcd_ports = (rest[0], rest[1])
                 try:
                     self._start_etcd()
@@ -236,7 +154,7 @@ class ControlPlane:
             self._spawner.shutdown()
             self._spawner = None
         if self._lock is not None:
-            _wipe(self._state, but=".log")
+            wipe(self._state, but=".log")
             self._lock.close()
             self._lock = None
 
@@ -250,6 +168,15 @@ class ControlPlane:
         for api in self._apis:
             api.close()
         self._apiserver.stop()
+
+    @contextlib.contextmanager
+    def apiserver_away(self) -> Iterator[None]:
+        """No API server inside; the next test has one again, whatever happens."""
+        self.stop_apiserver()
+        try:
+            yield
+        finally:
+            self.start_apiserver()
 
     def start_apiserver(self) -> None:
         """Start the API server and wait until it is ready.
@@ -324,7 +251,7 @@ class ControlPlane:
                 self._manager,
             )
 
-    def _await(self, condition: Callable[[], bool], *servers: _Server) -> None:
+    def _await(self, condition: Callable[[], bool], *servers: Server) -> None:
         """Wait for `condition`; a server that ends meanwhile, or takes too long, is quoted."""
         began_s = time.monotonic()
         while True:
@@ -506,52 +433,8 @@ def _is_ready(api: Api) -> bool:
         return False
 
 
-def _free_ports(count: int) -> list[int]:
-    """Ports that nobody has, and that the kernel gives to no client while a server is restarted."""
-    with contextlib.ExitStack() as held:
-        found: list[int] = []
-        while len(found) < count:
-            each = held.enter_context(socket.socket())
-            with contextlib.suppress(OSError):
-                each.bind(("127.0.0.1", random.choice(_PORTS)))
-                found.append(each.getsockname()[1])
-        return found
-
-
-def _claim_state() -> tuple[Path, IO[bytes]]:
-    """The first directory that no running control plane has; emptied, and locked."""
-    STATES.mkdir(parents=True, exist_ok=True)
-    for directory in _numbered(STATES):
-        directory.mkdir(mode=0o700, exist_ok=True)
-        lock = (directory / "lock").open("wb")
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            lock.close()
-            continue
-        _wipe(directory)
-        return directory, lock
-    raise AssertionError("numbers do not end")
-
-
-def _numbered(directory: Path) -> Iterator[Path]:
-    number = 0
-    while True:
-        yield directory / str(number)
-        number += 1
-
-
-def _wipe(directory: Path, but: str = "") -> None:
-    for path in directory.iterdir():
-        if path.name == "lock" or (but and path.name.endswith(but)):
-            continue
-        if path.is_dir():
-            shutil.rmtree(path)
-        else:
-            path.unlink()
-
-
 __all__ = [
+    "ROOT",
     "Api",
     "ApiError",
     "ControlPlane",

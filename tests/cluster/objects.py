@@ -122,7 +122,7 @@ def start_pod(api: Api, pod: Mapping[str, Any]) -> dict[str, Any]:
         return {
             "name": name,
             "image": container["image"],
-            "imageID": f"docker.io/tests/{name}@sha256:{secrets.token_hex(32)}",
+            "imageID": f"registry.example/tests/{name}@sha256:{secrets.token_hex(32)}",
             "containerID": container_id,
             "ready": True,
             "started": "running" in state,
