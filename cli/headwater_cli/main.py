@@ -22,6 +22,7 @@ VERBS = {
     "run": "Run a command in a labelled scope of a running serve.",
     "tail": "Print a tenant's records as they are stored.",
     "lineage": "Say where a file came from, or what was made of it.",
+    "policy": "Check policies, or make one of a CamFlow configuration.",
     "doctor": "Say whether this host can capture, and what to do if not.",
 }
 """In the order of the help, with the one-line summaries shown there."""

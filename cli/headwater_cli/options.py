@@ -45,8 +45,8 @@ def tenant_option(*, required: bool = True) -> Callable[[Decorated], Decorated]:
     )
 
 
-class ExampleCommand(click.Command):
-    """A verb whose help ends in examples, printed as they are typed."""
+class _WithExamples(click.Command):
+    """Help that ends in examples, printed as they are typed."""
 
     def __init__(self, *arguments: Any, examples: Sequence[str] = (), **options: Any) -> None:
         super().__init__(*arguments, **options)
@@ -59,6 +59,14 @@ class ExampleCommand(click.Command):
             formatter.write("Examples:\n")
             for example in self.examples:
                 formatter.write(f"  {example}\n")
+
+
+class ExampleCommand(_WithExamples):
+    """A verb whose help ends in examples."""
+
+
+class ExampleGroup(_WithExamples, click.Group):
+    """A verb with verbs of its own, whose help ends in examples."""
 
 
 def is_debugging() -> bool:

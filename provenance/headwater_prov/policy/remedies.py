@@ -30,7 +30,7 @@ _OUT_OF_PLACE: Final[Mapping[str, str]] = {
     "spec.streamAge": "belongs into spec.quotas; move it there",
 }
 
-_OLD_NAMES: Final[Mapping[str, str]] = {
+OLD_NAMES: Final[Mapping[str, str]] = {
     "fifo": "pipe",
     "file_name": "path",
     "process": "task",
@@ -66,7 +66,7 @@ def unknown_value(name: str, known: Collection[str], what: str) -> str:
         return f"{is_not} but a relation; write it in spec.filters.relations"
     if name in VERTEX_TYPES and "read" in known:
         return f"{is_not} but a vertex type; write it in spec.filters.nodes"
-    old = _OLD_NAMES.get(name)
+    old = OLD_NAMES.get(name)
     close = old if old in known else did_you_mean(name, known)
     if close:
         return f'{is_not}; did you mean "{close}"?'
