@@ -95,6 +95,7 @@ lint: setup ## style, types, import rules, licences, links
 		|| { cat build/imports.log; status=1; }; \
 	git ls-files 'bpf/*.c' 'bpf/*.h' 'tests/kernel/*.c' | xargs --no-run-if-empty .venv/bin/clang-format --dry-run -Werror \
 		|| status=1; \
+	$(PYTHON) setup/definitions.py --check || status=1; \
 	$(PYTHON) setup/checks.py || status=1; \
 	[ $$status = 0 ] && echo "lint: clean" || { echo "lint: see above" >&2; exit 1; }
 
@@ -103,6 +104,10 @@ format: setup ## put Python and C in the project's style
 	@.venv/bin/ruff check --fix --quiet .
 	@.venv/bin/ruff format --quiet .
 	@git ls-files 'bpf/*.c' 'bpf/*.h' 'tests/kernel/*.c' | xargs --no-run-if-empty .venv/bin/clang-format -i
+
+.PHONY: definitions
+definitions: setup ## crds/ from setup/definitions/
+	@$(PYTHON) setup/definitions.py
 
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md

@@ -1,9 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The custom resource definitions in crds/, from their sources in crds/source/.
+"""The custom resource definitions in crds/, from their sources in setup/definitions/.
 
 Why: two kinds share the whole configuration of a policy and all share selectors and conditions, but
 a definition has no references, so each must be written out. Here every part is written once and
-put in where it is named. A unit test runs it with --check: what is committed is what this writes.
+put in where it is named. `make lint` runs it with --check: what is committed is what this writes.
 """
 
 import sys
@@ -15,7 +15,7 @@ from typing import Any, Final
 import yaml
 
 CRDS: Final = Path(__file__).resolve().parent.parent / "crds"
-SOURCES: Final = CRDS / "source"
+SOURCES: Final = Path(__file__).with_suffix("")
 
 GROUP: Final = "headwater.dev"
 VERSION: Final = "v1alpha1"
@@ -146,7 +146,7 @@ def written(source: Path, fragments: Mapping[str, Any]) -> str:
     return (
         "# SPDX-License-Identifier: Apache-2.0\n"
         f"# {described['comment']}\n"
-        f"# Made by setup/definitions.py from source/{source.name}: edit that, not this.\n"
+        f"# Made from setup/definitions/{source.name} by `make definitions`: edit that, not this.\n"
         f"{body}"
     )
 
@@ -165,7 +165,7 @@ def main() -> int:
             continue
         if is_check:
             print(
-                f"crds/{source.name}:1: is not what its source says; run setup/definitions.py",
+                f"crds/{source.name}:1: is not what its source says; run make definitions",
                 file=sys.stderr,
             )
             status = 1

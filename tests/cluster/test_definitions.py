@@ -53,7 +53,7 @@ def test_kind_is_found_by_its_short_names_and_category(
 ) -> None:
     names = definition["spec"]["names"]
     for short in names["shortNames"]:
-        assert control_plane.kubectl("get", "--all-namespaces", short) == ""
+        control_plane.kubectl("get", "--all-namespaces", short)  # fails for a kind not known
     served = control_plane.kubectl("api-resources", "--categories=headwater", "--output=name")
     assert definition["metadata"]["name"] in served.splitlines()
 

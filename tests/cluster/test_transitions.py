@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from headwater_prov.policy import (
+    CONTENT_LABEL,
+    CONTENT_POLICY,
     PolicyReference,
     compile_policy,
     decode_policy,
@@ -64,7 +66,7 @@ def compiled(api: Api) -> Iterator[dict[str, Any]]:
         "CompiledProvenancePolicy",
         policy.hash,
         {"canonical": policy.canonical},
-        labels={"headwater.dev/content": "policy"},
+        labels={CONTENT_LABEL: CONTENT_POLICY},
     )
     yield api.create(COMPILED, body)
     api.delete(f"{COMPILED}/{policy.hash}")
@@ -288,7 +290,7 @@ def test_compiled_policies_say_what_they_are(
     table = control_plane.kubectl("get", "provcomp", compiled["metadata"]["name"])
     names, values = (line.split() for line in table.splitlines())
     assert names == ["NAME", "CONTENT", "AGE"]
-    assert values[1] == "policy"
+    assert values[1] == CONTENT_POLICY
 
 
 @pytest.mark.parametrize(

@@ -28,6 +28,9 @@ from headwater_prov.policy.model import (
 )
 from headwater_prov.policy.problems import Place, PolicyErrors, PolicyProblem
 from headwater_prov.policy.references import (
+    CONTENT_LABEL,
+    CONTENT_POLICY,
+    CONTENT_SET,
     REFERENCE_SETS,
     REFERENCES_MAX,
     PolicyReference,
@@ -37,9 +40,14 @@ from headwater_prov.policy.references import (
     reference_set_name,
     sorted_references,
 )
+from headwater_prov.policy.rules import PLATFORM_TENANT
 
 __all__ = [
+    "CONTENT_LABEL",
+    "CONTENT_POLICY",
+    "CONTENT_SET",
     "NOTHING",
+    "PLATFORM_TENANT",
     "REFERENCES_MAX",
     "REFERENCE_SETS",
     "Checked",

@@ -21,6 +21,12 @@ REFERENCE_SETS: Final = 32
 REFERENCES_MAX: Final = 1024
 """Most references in one set: 300 KB at the longest names, a fifth of what etcd takes."""
 
+CONTENT_LABEL: Final = "headwater.dev/content"
+"""Label of a CompiledProvenancePolicy that says what it holds: `kubectl get` cannot tell itself."""
+
+CONTENT_POLICY: Final = "policy"
+CONTENT_SET: Final = "set"
+
 _HASH: Final = re.compile(r"[0-9a-f]{64}", re.ASCII)
 _FIELDS: Final = frozenset({"namespace", "namespaces", "name", "tenant", "hash"})
 

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 import yaml
-from headwater_prov.policy import REFERENCE_SETS, REFERENCES_MAX
+from headwater_prov.policy import CONTENT_LABEL, REFERENCE_SETS, REFERENCES_MAX
 from headwater_prov.policy.decoding import CANONICAL_MAX_BYTES
 from headwater_prov.policy.quantities import (
     CREDENTIAL_LIFE_MAX_S,
@@ -228,6 +228,12 @@ def test_every_column_leads_to_a_field() -> None:
                 if name in ("metadata", "conditions[]"):
                     break
                 schema = schema["properties"][name]
+
+
+def test_column_of_compiled_policies_is_the_label_that_the_operator_writes() -> None:
+    (version,) = definition("compiledprovenancepolicies.yaml")["spec"]["versions"]
+    path = version["additionalPrinterColumns"][0]["jsonPath"]
+    assert path.replace("\\", "") == f".metadata.labels.{CONTENT_LABEL}"
 
 
 def test_what_the_agent_reads_is_bounded_as_the_definitions_are() -> None:

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from headwater_prov.policy import NamespaceWithoutTenant, PolicyErrors, Quotas
+from headwater_prov.policy import NamespaceWithoutTenant, PolicyErrors, Quotas, check_files
 from headwater_prov.policy.loading import FILES_MAX, load_directory, load_file
 from headwater_prov.policy.yaml_source import SIZE_MAX_BYTES
 
@@ -276,3 +276,77 @@ def test_file_name_of_any_bytes_can_be_named_in_a_message(tmp_path: Path) -> Non
     (tmp_path / os.fsdecode(b"\xff.yaml")).touch()
     (message,) = errors_of(tmp_path)
     assert "holds no document" in message
+
+
+def document(kind: str, name: str, spec: str) -> str:
+    return (
+        "apiVersion: headwater.dev/v1alpha1\n"
+        f"kind: {kind}\n"
+        f"metadata: {{name: {name}}}\n"
+        f"spec: {{{spec}}}\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        (
+            document("ClusterProvenancePolicy", "all", "namespaceSelector: {}, podSelector: {}"),
+            "2:7: kind: selects namespaces by labels, and a single host has none; "
+            "write a ProvenancePolicy for each namespace",
+        ),
+        (
+            document("ProvenanceAuditor", "leaks", "secretName: leaks"),
+            "2:7: kind: asks the operator of a cluster for access; "
+            "remove it, on a single host auditors read with the keys in --state",
+        ),
+        (
+            document("CompiledProvenancePolicy", "a" * 64, "references: []"),
+            "2:7: kind: is written by the operator of a cluster; remove it",
+        ),
+        (
+            document("ProvenanceNode", "node-a", ""),
+            "2:7: kind: is written by the operator of a cluster; remove it",
+        ),
+        (
+            document("ProvenanceTenant", "acme", "namespaceSelector: {}"),
+            "4:27: spec.namespaceSelector: selects by labels, and namespaces of a single host have "
+            "none; list their names",
+        ),
+    ],
+)
+def test_what_only_a_cluster_has_is_refused_on_a_single_host(
+    text: str, message: str, tmp_path: Path
+) -> None:
+    file = tmp_path / "file.yaml"
+    file.write_text(policy("all") + "---\n" + text)
+    assert check_files([file]).problems == ()
+    line, _, rest = message.partition(":")
+    assert errors_of(tmp_path) == [f"file.yaml:{int(line) + 5}:{rest}"]
+
+
+def test_check_counts_good_and_bad_documents_of_files_and_directories(tmp_path: Path) -> None:
+    (tmp_path / "a.yaml").write_text(policy("a") + "---\n" + policy("b", spec="podSelector: 1"))
+    (tmp_path / "README.md").write_text("# not a policy")
+    (tmp_path / "c.txt").write_text(tenant("acme", "shop"))
+    checked = check_files([tmp_path, tmp_path / "c.txt", tmp_path / "a.yaml"])
+    assert (checked.files, checked.documents, len(checked.problems)) == (2, 3, 1)
+
+
+def test_check_leaves_to_the_cluster_what_a_selector_selects(tmp_path: Path) -> None:
+    file = tmp_path / "file.yaml"
+    texts = [tenant("shop", "bank"), policy("all", "shop")]
+    file.write_text("---\n".join(texts))
+    assert len(check_files([file]).problems) == 1
+    texts.append(document("ProvenanceTenant", "globex", "namespaceSelector: {}"))
+    file.write_text("---\n".join(texts))
+    assert check_files([file]).problems == ()
+
+
+def test_check_says_that_a_directory_cannot_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(_: Path) -> None:
+        raise PermissionError(13, "Permission denied")
+
+    monkeypatch.setattr("headwater_prov.policy.loading.os.scandir", refuse)
+    (problem,) = check_files(["."]).problems
+    assert problem.message == "cannot be read: Permission denied; name a directory of policy files"
