@@ -120,6 +120,9 @@ class SimulatedKernel:
         self.epochs: dict[tuple[int, int], int] = {}
         """Epoch token by (slot, CPU): an edit reaches the CPUs one after the other."""
 
+        self.cgroup = 77
+        """In which all tasks are."""
+
         self.now_ns = 1_000_000_000
         self._serials = [0] * cpus
         self._lost_before = 0
@@ -161,7 +164,9 @@ class SimulatedKernel:
     ) -> Process:
         """A process that nobody is seen to start."""
         owner = slot if owner < 0 else owner
-        task = _TASK.pack(pid, pid, pid & 0xFF, *[4026531840] * 6, 0, self.now_ns, 77, comm)
+        task = _TASK.pack(
+            pid, pid, pid & 0xFF, *[4026531840] * 6, 0, self.now_ns, self.cgroup, comm
+        )
         memory = _MEMORY.pack(pid, 1000, 1000, 0, 77, comm)
         return Process(
             self.make(VertexType.TASK, task, owner, cpu),

@@ -386,6 +386,10 @@ cdef class Renderer:
         """Declare the tasks of a cgroup with these JSON members, each begun by a comma."""
         self.cgroups[cgroup] = attributes
 
+    def undescribe(self, uint64_t cgroup):
+        """Forget what the tasks of a cgroup were declared with."""
+        self.cgroups.pop(cgroup, None)
+
     def skip(self, uint64_t count):
         """Leave numbers out: they are a gap's. Only between documents."""
         self.next_sequence += count

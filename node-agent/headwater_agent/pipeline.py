@@ -57,6 +57,18 @@ class Workload(Protocol):
     def name(self) -> str:
         """Name of the pod or the local run."""
 
+    @property
+    def pod_uid(self) -> str:
+        """Of the pod."""
+
+    @property
+    def container(self) -> str:
+        """Name of the container."""
+
+    @property
+    def image_digest(self) -> str:
+        """Of what the container runs."""
+
 
 class Pipeline:
     """All tenants of one load of the kernel programs.
@@ -145,10 +157,21 @@ class Pipeline:
         Raises:
             KeyError: the tenant has no slot yet.
         """
-        members = {"hw:namespace": workload.namespace, "hw:pod": workload.name}
+        members = {
+            "hw:namespace": workload.namespace,
+            "hw:pod": workload.name,
+            "hw:podUid": workload.pod_uid,
+            "hw:container": workload.container,
+            "hw:imageDigest": workload.image_digest,
+        }
         text = orjson.dumps({key: value for key, value in members.items() if value})[1:-1]
         attributes = b"," + text if text else b""
         self._tenants[tenant].renderer.describe(cgroup, attributes)
+
+    def forget(self, cgroup: int) -> None:
+        """A cgroup is gone: what ran in it needs no describing any more."""
+        for tenant in self._tenants.values():
+            tenant.renderer.undescribe(cgroup)
 
     def set_clock_offset(self, clock_offset_ns: int) -> None:
         """Follow the wall clock: its time minus CLOCK_BOOTTIME, for records from now on."""

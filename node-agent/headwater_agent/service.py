@@ -14,11 +14,12 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater_prov.policy import PolicySet, Tenant
+from headwater_prov.vocabulary import GapReason
 
 from headwater_agent.batch import Batch
 from headwater_agent.delivery import DeliveryQueue, MakeRoom, Send, TenantDelivery
@@ -26,6 +27,7 @@ from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
 from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_agent.reader import RingThread
+from headwater_agent.sequence import REASONS
 from headwater_agent.settings import AgentSettings
 from headwater_agent.slots import Placement, Slot, SlotTable, Workload, place
 from headwater_agent.spool import read_owed, write_owed
@@ -65,6 +67,11 @@ class _Bound:
     placement: Placement | None
     slot: Slot | None
     path: Path | None
+    epoch: int = 0
+    """Of the slot, when the cgroup was last placed."""
+
+    described: dict[int, Workload] = field(default_factory=dict)
+    """What runs in cgroups below it, where more is known than of the whole."""
 
 
 def _with_descendants(cgroup: int, path: Path | None) -> list[int]:
@@ -111,6 +118,7 @@ class Agent:
         self._report = report
         self._slots = SlotTable(kernel.slots)
         self._bound: dict[int, _Bound] = {}
+        self._configuring = asyncio.Lock()
         self._pipeline = Pipeline(node)
         self._queue = DeliveryQueue(
             send=send,
@@ -151,20 +159,76 @@ class Agent:
             cgroup: its 64-bit id.
             workload: what runs in it.
             placement: what the policies say about it; None keeps it out of scope until `apply`.
-            path: its directory, by which the agent notices its removal.
+            path: its directory, by which the agent notices its removal and finds what is below it.
+
+        Raises:
+            SlotsExhaustedError: and what `tenant_key` raises; the cgroup is not in our care.
         """
         slot = await self._configure(placement)
-        self._bound[cgroup] = _Bound(workload, placement, slot, path)
+        self._bound[cgroup] = bound = _Bound(workload, placement, slot, path)
         if slot is not None:
-            await self._describe(cgroup, slot, workload)
-            self._kernel.add_cgroup(cgroup, slot.number)
+            await self._enter(cgroup, bound, slot)
         return slot
+
+    async def place(self, cgroup: int, workload: Workload, placement: Placement | None) -> bool:
+        """Bring a cgroup in our care, and all below it, under another placement.
+
+        Args:
+            cgroup: its id; it was bound.
+            workload: what runs in it, as it is now.
+            placement: what the policies say about it now; None takes it out of scope.
+
+        Returns:
+            Whether its slot or its slot's epoch is another one.
+
+        Raises:
+            SlotsExhaustedError: and what `tenant_key` raises; the cgroup stays where it was.
+        """
+        bound = self._bound[cgroup]
+        before = (bound.slot.number, bound.epoch) if bound.slot else None
+        slot = await self._configure(placement)
+        is_renamed = workload != bound.workload
+        bound.placement, bound.workload = placement, workload
+        previous, bound.slot = bound.slot, slot
+        if slot is None:
+            if previous is not None:
+                for each in _with_descendants(cgroup, bound.path):
+                    self._kernel.remove_cgroup(each)
+            return False
+        if previous is None or previous.number != slot.number or is_renamed:
+            # What was made below it inherited the slot at its making, and moves along.
+            await self._enter(cgroup, bound, slot)
+        bound.epoch = slot.epoch
+        return before != (slot.number, slot.epoch)
+
+    async def describe(self, cgroup: int, below: int, workload: Workload) -> None:
+        """Say what runs in a cgroup below one in our care, as far as it is known by now.
+
+        Args:
+            cgroup: its id; the kernel has put it in scope at its making.
+            below: the one in our care.
+            workload: what runs in it.
+        """
+        bound = self._bound[below]
+        bound.described[cgroup] = workload
+        if bound.slot is not None:
+            await self._describe({cgroup: workload}, bound.slot)
+
+    def forget(self, cgroup: int, below: int) -> None:
+        """A cgroup below one in our care has ended."""
+        bound = self._bound.get(below)
+        if bound is not None:
+            bound.described.pop(cgroup, None)
+        self._forget_later([cgroup])
 
     def release(self, cgroup: int) -> None:
         """Forget a cgroup that has ended; the kernel drops it at its removal by itself."""
         bound = self._bound.pop(cgroup, None)
-        if bound is not None and bound.slot is not None:
+        if bound is None:
+            return
+        if bound.slot is not None:
             self._kernel.remove_cgroup(cgroup)
+        self._forget_later([cgroup, *bound.described])
 
     async def apply(self, policies: PolicySet) -> int:
         """Bring every cgroup in our care under a new set of policies.
@@ -177,22 +241,31 @@ class Agent:
             if bound.path is not None and not bound.path.exists():
                 self.release(cgroup)
                 continue
-            before = (bound.slot.number, bound.slot.epoch) if bound.slot else None
-            bound.placement = place(policies, bound.workload)
-            slot = await self._configure(bound.placement)
-            if slot is None:
-                if bound.slot is not None:
-                    for each in _with_descendants(cgroup, bound.path):
-                        self._kernel.remove_cgroup(each)
-            elif before is None or before[0] != slot.number:
-                # What was made below it inherited the slot at its making, and moves along.
-                for each in _with_descendants(cgroup, bound.path):
-                    await self._describe(each, slot, bound.workload)
-                    self._kernel.add_cgroup(each, slot.number)
-            if slot is not None and before != (slot.number, slot.epoch):
-                changed.add(slot.number)
-            bound.slot = slot
+            placement = place(policies, bound.workload)
+            if await self.place(cgroup, bound.workload, placement) and bound.slot is not None:
+                changed.add(bound.slot.number)
         return len(changed)
+
+    @property
+    def epoch(self) -> int:
+        """The latest epoch of any slot; 0 before the first."""
+        return self._slots.epoch
+
+    def losses(self) -> tuple[dict[str, int], dict[str, int]]:
+        """Return the records that streams lack for good, by reason and by tenant."""
+        by_reason: dict[str, int] = {}
+        by_tenant: dict[str, int] = {}
+        counters = self._kernel.read([slot.number for slot in self._slots.slots()])
+        for slot in self._slots.slots():
+            for kind, reason in REASONS.items():
+                lost = sum(cpu.lost[kind] for cpu in counters[slot.number])
+                by_reason[reason] = by_reason.get(reason, 0) + lost
+                by_tenant[slot.tenant] = by_tenant.get(slot.tenant, 0) + lost
+        for tenant, delivery in self.deliveries().items():
+            given_up = delivery.given_up
+            by_reason[GapReason.STREAM] = by_reason.get(GapReason.STREAM, 0) + given_up
+            by_tenant[tenant] = by_tenant.get(tenant, 0) + given_up
+        return by_reason, by_tenant
 
     def check(self) -> None:
         """See that the ring is being read.
@@ -261,23 +334,57 @@ class Agent:
         """Give the placement's slot its policy; the pipeline learns of it before the kernel."""
         if placement is None:
             return None
-        slot, is_new_epoch = self._slots.slot_for(placement)
-        if is_new_epoch:
-            binding = SlotBinding(
-                slot=slot.number,
-                tenant=slot.tenant,
-                epoch=slot.epoch,
-                policy_hash=slot.policy_hash,
-                duplicate=placement.compiled.duplicate,
-            )
-            key = self._tenant_key(slot.tenant)
-            await asyncio.wrap_future(self._ring.call(lambda pipeline: pipeline.bind(binding, key)))
-            self._ring.watch_slot(slot.number)
-            self._kernel.configure(slot.number, slot.epoch, placement.compiled)
-        return slot
+        # One after the other: who finds the slot configured may use it.
+        async with self._configuring:
+            # First, so that a slot is never taken for configured that has no key.
+            key = self._tenant_key(placement.tenant)
+            slot, is_new_epoch = self._slots.slot_for(placement)
+            if is_new_epoch:
+                binding = SlotBinding(
+                    slot=slot.number,
+                    tenant=slot.tenant,
+                    epoch=slot.epoch,
+                    policy_hash=slot.policy_hash,
+                    duplicate=placement.compiled.duplicate,
+                )
+                await self._in_ring(lambda pipeline: pipeline.bind(binding, key))
+                self._ring.watch_slot(slot.number)
+                self._kernel.configure(slot.number, slot.epoch, placement.compiled)
+            return slot
 
-    async def _describe(self, cgroup: int, slot: Slot, workload: Workload) -> None:
-        """Tell the pipeline whose cgroup this is, before anything happens in it."""
-        await asyncio.wrap_future(
-            self._ring.call(lambda pipeline: pipeline.describe(cgroup, slot.tenant, workload))
-        )
+    async def _enter(self, cgroup: int, bound: _Bound, slot: Slot) -> None:
+        """Put a cgroup in scope, and what is below it already; the kernel sees to the rest."""
+        await self._describe({cgroup: bound.workload}, slot)
+        self._kernel.add_cgroup(cgroup, slot.number)
+        bound.epoch = slot.epoch
+        below = _with_descendants(cgroup, bound.path)[1:]
+        if below:
+            known = {each: bound.described.get(each, bound.workload) for each in below}
+            bound.described.update(known)
+            await self._describe(known, slot)
+            for each in below:
+                self._kernel.add_cgroup(each, slot.number)
+
+    async def _describe(self, workloads: Mapping[int, Workload], slot: Slot) -> None:
+        """Tell the pipeline what runs in cgroups, before anything happens in them."""
+
+        def describe(pipeline: Pipeline) -> None:
+            for cgroup, workload in workloads.items():
+                pipeline.describe(cgroup, slot.tenant, workload)
+
+        await self._in_ring(describe)
+
+    def _forget_later(self, cgroups: Sequence[int]) -> None:
+        """Have the pipeline forget cgroups once nothing of them can come any more."""
+        if self._loop is None:
+            return
+
+        def forget(pipeline: Pipeline) -> None:
+            for cgroup in cgroups:
+                pipeline.forget(cgroup)
+
+        self._loop.call_later(self._settings.forget_after_s, lambda: self._ring.call(forget))
+
+    async def _in_ring(self, function: Callable[[Pipeline], None]) -> None:
+        """Have something done in the ring's thread, between two reads."""
+        await asyncio.wrap_future(self._ring.call(function))

@@ -80,6 +80,10 @@ class AgentSettings:
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     """Between the agent and NATS."""
 
+    forget_after_s: float = 60.0
+    """How long after a cgroup's end it is still known what ran in it: vertices of its tasks may be
+    declared once more in a new epoch. Without an end, every container that ever ran would stay."""
+
     settle_s: float = 0.1
     """Pause between the end of the work and the final count: the kernel frees tasks and inodes a
     little after the exit that the parent sees, and their last records belong to the story."""

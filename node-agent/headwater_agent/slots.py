@@ -36,6 +36,15 @@ class Workload:
     labels: Mapping[str, str] = field(default_factory=dict)
     """What `podSelector` looks at."""
 
+    pod_uid: str = ""
+    """Of the pod: tells it from an earlier one of the same name."""
+
+    container: str = ""
+    """Name of the container; empty for the pod as a whole, and as long as nobody knows it."""
+
+    image_digest: str = ""
+    """What the container runs, `sha256:...`."""
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:
@@ -119,6 +128,11 @@ class SlotTable:
         slot.epoch = self._next_epoch
         self._next_epoch += 1
         return slot, True
+
+    @property
+    def epoch(self) -> int:
+        """The latest epoch of any slot; 0 before the first."""
+        return self._next_epoch - 1
 
     def slots(self) -> list[Slot]:
         """Return the slots in use, by number."""

@@ -30,6 +30,9 @@ class FailureReason(StrEnum):
     SLOTS_EXHAUSTED = "SlotsExhausted"
     """The kernel's maps are full."""
 
+    SCOPE_FULL = "ScopeFull"
+    """The kernel's map of cgroups is full."""
+
     NO_TENANT_KEY = "NoTenantKey"
     """The agent does not have the key that the tenant's ids are made with."""
 

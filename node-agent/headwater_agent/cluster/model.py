@@ -25,9 +25,12 @@ class NodeModel:
     """The node's own ProvenanceNode."""
 
     def __init__(self, changed: Callable[[], None]) -> None:
-        """Args: changed: called when the spec is another."""
+        """Args: changed: called when the spec or the object is another, and when it is there."""
         self._changed = changed
         self.spec: NodeSpec | None = None
+        self.uid = ""
+        """Of the object; another one of the same name has another."""
+
         self.exists = False
         """Whether the API server has it now; a status can be written only then."""
 
@@ -47,16 +50,16 @@ class NodeModel:
 
     def change(self, content: dict[str, Any]) -> None:
         """It is there, and says this."""
+        before = (self.exists, self.uid, self.spec)
+        status, metadata = content.get("status"), content.get("metadata")
         self.exists = True
-        status = content.get("status")
         self.status = status if isinstance(status, Mapping) else {}
+        self.uid = str(metadata.get("uid", "")) if isinstance(metadata, Mapping) else ""
         try:
-            spec = node_spec(content)
+            self.spec = node_spec(content)
         except ForeignContentError as error:
             log.error("the ProvenanceNode of this node is not understood, ignoring it: %s", error)
-            return
-        if spec != self.spec:
-            self.spec = spec
+        if before != (self.exists, self.uid, self.spec):
             self._changed()
 
     def remove(self, content: dict[str, Any]) -> None:

@@ -80,9 +80,14 @@ class Reporter:
         self._clock = clock
         self._backoff = Backoff(BackoffSettings(), chance)
         self._changed = asyncio.Event()
-        self._written: dict[str, Any] = {}
+        self.written: dict[str, Any] = {}
+        """What was written last; empty before the first."""
         self._written_at = float("-inf")
         self.writes = 0
+
+    def forget(self) -> None:
+        """What was written is not there any more."""
+        self.written = {}
 
     def change(self) -> None:
         """Something that a status says may be different."""
@@ -118,10 +123,10 @@ class Reporter:
         if status is None:
             return False
         age = self._clock() - self._written_at
-        if is_same(status, self._written):
+        if is_same(status, self.written):
             interval = (
                 self._settings.life_interval_s
-                if has_same_counts(status, self._written)
+                if has_same_counts(status, self.written)
                 else self._settings.counts_interval_s
             )
             if age < interval * 0.9:
@@ -136,7 +141,7 @@ class Reporter:
             ApiError: it could not be written.
         """
         await self._api.patch_status(node_path(self._node), status)
-        self._written = status
+        self.written = status
         self._written_at = self._clock()
         self.writes += 1
 

@@ -28,6 +28,9 @@ CGROUP = 77
 class Workload:
     namespace: str
     name: str
+    pod_uid: str = ""
+    container: str = ""
+    image_digest: str = ""
 
 
 @dataclass

@@ -1,0 +1,119 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What an agent in a cluster is started with, from flags or the environment.
+
+Why: a DaemonSet sets variables, a person types flags; both are the same options, and `--help` names
+both. Called by `main` only; nothing else reads the environment.
+"""
+
+import argparse
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+EPILOG: Final = """\
+exit status:
+  0  stopped by SIGTERM or SIGINT; every record was delivered, declared lost, or kept in --state
+  1  the agent failed; it is to be started again
+  2  an option is missing or wrong
+  3  something that it was started with cannot be used: the API server's address, --state,
+     --machine-id-file; the message says what to do
+
+A node that cannot capture is no failure: the agent says so in the status of its ProvenanceNode and
+stays. A stop takes as long as NATS needs, 40 seconds at most: give the pod 60.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class ClusterOptions:
+    """The options, each checked for its form."""
+
+    node_name: str
+    """Name of the Node, and of its ProvenanceNode."""
+
+    nats_servers: tuple[str, ...]
+    """URLs; any of them will do."""
+
+    nats_credentials: Path
+    """The node's `.creds` file; it may be replaced at any time."""
+
+    tenant_keys: Path
+    """Directory with a file for each tenant, 32 bytes each."""
+
+    state: Path
+    """Directory on the node's disk for what has to survive a restart; the owner's alone."""
+
+    cgroup_root: Path = Path("/sys/fs/cgroup")
+    """Where the node's cgroup v2 hierarchy is seen, not the pod's own part of it."""
+
+    machine_id_file: Path = Path("/etc/machine-id")
+    """The node's, not the image's."""
+
+    mode: str = "auto"
+    """Capture mode; "auto" for the best that attaches."""
+
+    kubeconfig: Path | None = None
+    """How to reach the API server from outside of a pod."""
+
+    log_level: str = "INFO"
+
+
+def parse(
+    arguments: Sequence[str] | None = None, environment: Mapping[str, str] = os.environ
+) -> ClusterOptions:
+    """Return the options; ends the program with status 2 when they are wrong."""
+    parser = argparse.ArgumentParser(
+        prog="python -m headwater_agent.cluster",
+        description="The Headwater agent of one node of a Kubernetes cluster.",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+
+    def add(name: str, variable: str, text: str, default: str | None = None) -> None:
+        value = environment.get(variable, default)
+        ending = f" [{variable}]" if not default else f" [{variable}; {default}]"
+        parser.add_argument(
+            f"--{name}",
+            default=value,
+            required=value is None,
+            metavar=name.rpartition("-")[2].upper(),
+            help=text + ending,
+        )
+
+    add("node-name", "NODE_NAME", "name of this Node")
+    add("nats", "HEADWATER_NATS", "URLs of NATS, with commas")
+    add("nats-credentials", "HEADWATER_NATS_CREDENTIALS", "this node's .creds file")
+    add("tenant-keys", "HEADWATER_TENANT_KEYS", "directory of the tenants' keys")
+    add("state", "HEADWATER_STATE", "directory that survives a restart", "/var/lib/headwater")
+    add("cgroup-root", "HEADWATER_CGROUP_ROOT", "the node's cgroup v2 hierarchy", "/sys/fs/cgroup")
+    add("machine-id-file", "HEADWATER_MACHINE_ID_FILE", "the node's machine id", "/etc/machine-id")
+    add("mode", "HEADWATER_MODE", "capture mode", "auto")
+    add("log-level", "HEADWATER_LOG_LEVEL", "least level that is logged", "INFO")
+    parser.add_argument(
+        "--kubeconfig",
+        default=environment.get("KUBECONFIG"),
+        metavar="FILE",
+        help="how to reach the API server from outside of a pod [KUBECONFIG]",
+    )
+    chosen = parser.parse_args(arguments)
+    servers = tuple(filter(None, (each.strip() for each in chosen.nats.split(","))))
+    if not servers:
+        parser.error("--nats: names no server; write for instance nats://nats.headwater:4222")
+    if not chosen.node_name:
+        parser.error("--node-name: is empty; set it from spec.nodeName")
+    levels = ("DEBUG", "INFO", "WARNING", "ERROR")
+    if chosen.log_level.upper() not in levels:
+        parser.error(f"--log-level: {chosen.log_level} is not one of {', '.join(levels)}")
+    return ClusterOptions(
+        node_name=chosen.node_name,
+        nats_servers=servers,
+        nats_credentials=Path(chosen.nats_credentials),
+        tenant_keys=Path(chosen.tenant_keys),
+        state=Path(chosen.state),
+        cgroup_root=Path(chosen.cgroup_root),
+        machine_id_file=Path(chosen.machine_id_file),
+        mode=chosen.mode,
+        kubeconfig=Path(chosen.kubeconfig) if chosen.kubeconfig else None,
+        log_level=chosen.log_level.upper(),
+    )
