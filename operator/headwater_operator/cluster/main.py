@@ -1,0 +1,197 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`headwater-operator`: the operator's process.
+
+Why: the one place that puts the parts together and knows the order of start and stop: the model
+first, then the lease, then writing; at the end the writers stop before the lease is handed back.
+
+Exit status: 0 after SIGTERM or SIGINT; 1 when something failed that a new start may mend (the lease
+was lost, a bug); 2 for a wrong argument or no way to reach Kubernetes.
+"""
+
+import argparse
+import asyncio
+import logging
+import os
+import secrets
+import socket
+import sys
+from pathlib import Path
+from typing import Final
+
+import orjson
+
+from headwater_operator.cluster.api import KubernetesApi
+from headwater_operator.cluster.connection import ConnectionSetupError, connect
+from headwater_operator.cluster.leadership import LeadershipLostError, lead
+from headwater_operator.cluster.listing import Listing
+from headwater_operator.cluster.metrics import make_registry
+from headwater_operator.cluster.reconciler import Reconciler
+from headwater_operator.cluster.serving import Health, make_application, serve
+from headwater_operator.cluster.settings import OperatorSettings
+from headwater_operator.cluster.watches import watch
+
+log = logging.getLogger(__name__)
+
+LEASE: Final = "headwater-operator"
+NAMESPACE_FILE: Final = Path("/var/run/secrets/kubernetes.io/serviceaccount/namespace")
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line: time, level, logger and message; nothing else gets out by chance."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See `logging.Formatter`."""
+        line = {
+            "time": self.formatTime(record, "%Y-%m-%dT%H:%M:%S%z"),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            line["exception"] = self.formatException(record.exc_info)
+        return orjson.dumps(line).decode()
+
+
+def parser() -> argparse.ArgumentParser:
+    """The command line."""
+    one = argparse.ArgumentParser(
+        prog="headwater-operator",
+        description="Makes per-node configuration of ProvenancePolicies, on a Kubernetes API. "
+        "Runs in a pod with a service account, or with a kubeconfig.",
+        epilog="Exit status: 0 after SIGTERM; 1 when something failed that a new start may mend; "
+        "2 for a wrong argument or no way to reach Kubernetes.",
+    )
+    one.add_argument("--kubeconfig", type=Path, help="file to connect with, outside a cluster")
+    one.add_argument(
+        "--listen",
+        default="127.0.0.1:8080",
+        metavar="HOST:PORT",
+        help="where /healthz, /readyz and /metrics are served (default: %(default)s; the chart "
+        "listens on all addresses of the pod)",
+    )
+    one.add_argument(
+        "--lease-namespace",
+        help="namespace of the Lease that says which operator writes (default: the pod's own, "
+        "else headwater-system)",
+    )
+    one.add_argument("--log-format", choices=["json", "text"], default="json")
+    one.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
+    return one
+
+
+def listen_address(text: str) -> tuple[str, int]:
+    """Host and port of `HOST:PORT`.
+
+    Raises:
+        ValueError: it is none.
+    """
+    host, _, port = text.rpartition(":")
+    if not host or not port.isdigit() or int(port) > 65535:
+        raise ValueError(f'--listen "{text}" is not HOST:PORT, for example 127.0.0.1:8080')
+    return host.strip("[]"), int(port)
+
+
+def lease_namespace(given: str | None) -> str:
+    """Where the Lease is: as given, the pod's own namespace, or the default."""
+    if given:
+        return given
+    try:
+        return NAMESPACE_FILE.read_text(encoding="utf-8").strip()
+    except OSError:
+        return "headwater-system"
+
+
+async def operate(
+    *,
+    kubeconfig: Path | None,
+    listen: tuple[str, int],
+    namespace: str,
+    settings: OperatorSettings,
+) -> None:
+    """Run the operator until SIGTERM or SIGINT.
+
+    Args:
+        kubeconfig: instead of the pod's service account.
+        listen: where the pages are served.
+        namespace: of the Lease.
+        settings: every number.
+
+    Raises:
+        ConnectionSetupError: there is nothing to connect with.
+        LeadershipLostError: another operator may lead by now.
+        OSError: the address cannot be listened on.
+    """
+    client = await connect(settings, kubeconfig)
+    try:
+        api = KubernetesApi(client)
+        reconciler = Reconciler(api, settings)
+        listing = Listing(api, reconciler.cluster, settings)
+        health = Health(reconciler, listing)
+        registry = make_registry(reconciler, listing)
+        identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
+
+        async def work() -> None:
+            health.leads = True
+            await reconciler.run()
+
+        async with serve(make_application(health, reconciler, registry), *listen) as port:
+            log.info("serving /healthz, /readyz and /metrics on port %d", port)
+            stop = asyncio.Event()
+            tasks = [
+                # kopf also takes SIGTERM and SIGINT, and then ends.
+                asyncio.create_task(watch(reconciler.cluster, stop, kubeconfig), name="watches"),
+                asyncio.create_task(listing.run(), name="lists"),
+                asyncio.create_task(
+                    lead(client, namespace=namespace, name=LEASE, identity=identity, work=work),
+                    name="leadership",
+                ),
+            ]
+            try:
+                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.result()
+            finally:
+                for task in tasks[1:]:
+                    task.cancel()
+                stop.set()
+                await asyncio.gather(*tasks, return_exceptions=True)
+    finally:
+        await client.close()
+
+
+def main() -> int:
+    """The command."""
+    options = parser().parse_args()
+    handler = logging.StreamHandler(sys.stderr)
+    if options.log_format == "json":
+        handler.setFormatter(JsonFormatter())
+    else:
+        handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
+    logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
+    try:
+        asyncio.run(
+            operate(
+                kubeconfig=options.kubeconfig,
+                listen=listen_address(options.listen),
+                namespace=lease_namespace(options.lease_namespace),
+                settings=OperatorSettings(),
+            )
+        )
+    except (ConnectionSetupError, ValueError) as error:
+        print(f"headwater-operator: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(
+            f"headwater-operator: {options.listen} cannot be listened on: {error.strerror}; "
+            "choose another with --listen",
+            file=sys.stderr,
+        )
+        return 2
+    except LeadershipLostError as error:
+        log.error("%s; starting anew is for whoever started this", error)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,159 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What kubectl shows of policies and tenants.
+
+Why: a tenant sees nothing of nodes and agents but this. Pure: from judgements and `reports` to the
+whole status of each object; next, `reconciler` writes what is new in it. Nothing that a policy's
+status says depends on what another tenant does (G5).
+"""
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS
+
+from headwater_operator.cluster.conditions import Condition, written
+from headwater_operator.cluster.judging import Judgement
+from headwater_operator.cluster.observed import Observed
+from headwater_operator.cluster.reports import Counts
+from headwater_operator.cluster.tenancy import PLATFORM_TENANT, Ownership
+
+NAMESPACES_SHOWN: Final = 64
+CONFLICTS_SHOWN: Final = 5
+
+
+def policy_status(
+    judgement: Judgement,
+    counts: Counts,
+    lost: int,
+    *,
+    is_left_out: bool,
+    before: Mapping[str, Any],
+    now: str,
+) -> dict[str, Any]:
+    """The status of a policy of either kind.
+
+    Args:
+        judgement: what became of it.
+        counts: it on all nodes.
+        lost: records declared lost in its tenant's stream.
+        is_left_out: its namespace's set has no room for it.
+        before: the status as it is.
+        now: RFC 3339.
+    """
+    policy = judgement.policy
+    accepted = Condition("Accepted", judgement.is_accepted, judgement.reason, judgement.message)
+    if is_left_out:
+        accepted = Condition(
+            "Accepted",
+            False,
+            "TooManyPolicies",
+            "the set of policies that its namespace belongs to is full, and older policies stay; "
+            "delete policies, or say with one what several say",
+        )
+    status: dict[str, Any] = {
+        "observedGeneration": policy.generation,
+        "nodes": {
+            "desired": counts.desired,
+            "programmed": counts.programmed,
+            "failed": counts.failed,
+            "unsupported": counts.unsupported,
+        },
+        "conditions": written(
+            [accepted, _programmed(judgement, counts, accepted)],
+            policy.generation,
+            before,
+            now,
+        ),
+    }
+    if judgement.tenant:
+        status |= {
+            "tenant": judgement.tenant,
+            "stream": STREAM_NAME,
+            "subject": STREAM_SUBJECTS,
+            "lost": lost,
+        }
+    if judgement.compiled is not None:
+        status["hash"] = judgement.compiled.hash
+    if counts.failures:
+        status["failingNodes"] = [
+            {"node": one.node, "reason": one.reason, "message": one.message}
+            for one in counts.failures
+        ]
+    return status
+
+
+def _programmed(judgement: Judgement, counts: Counts, accepted: Condition) -> Condition:
+    def so(holds: bool, reason: str, message: str) -> Condition:
+        return Condition("Programmed", holds, reason, message)
+
+    if not accepted.holds or judgement.reference is None:
+        reason = "Suspended" if judgement.reason == "Suspended" else "NotAccepted"
+        return so(False, reason, "no node is told of it: see condition Accepted")
+    if not counts.desired:
+        return so(False, "NoNodes", "there is no node that it applies to")
+    share = f"{counts.programmed} of {counts.desired} nodes"
+    if counts.failed:
+        first = counts.failures[0] if counts.failures else None
+        why = f"; {first.node}: {first.message}" if first else ""
+        return so(False, "NodesFailing", f"{share}, {counts.failed} failing{why}")
+    if counts.unsupported == counts.desired:
+        return so(
+            False,
+            "NoNodeSupported",
+            "no node can capture; see kubectl get provenancenodes for the reason",
+        )
+    if counts.programmed + counts.unsupported < counts.desired:
+        return so(False, "Programming", share)
+    if counts.unsupported:
+        return so(True, "Programmed", f"{share}; {counts.unsupported} cannot capture at all")
+    return so(True, "Programmed", share)
+
+
+def tenant_status(tenant: Observed, ownership: Ownership, now: str) -> dict[str, Any]:
+    """The status of a tenant: what it owns, and what it claims but an older one has."""
+    owned = ownership.owned.get(tenant.name, ())
+    return {
+        "observedGeneration": tenant.generation,
+        "namespaceCount": len(owned),
+        "namespaces": list(owned[:NAMESPACES_SHOWN]),
+        "conditions": written(
+            [_accepted(tenant, ownership)], tenant.generation, tenant.status, now
+        ),
+    }
+
+
+def _accepted(tenant: Observed, ownership: Ownership) -> Condition:
+    if tenant.name == PLATFORM_TENANT:
+        return Condition(
+            "Accepted",
+            False,
+            "ReservedName",
+            f'"{PLATFORM_TENANT}" is the platform\'s own account; give the tenant another name',
+        )
+    conflicts = ownership.conflicts.get(tenant.name, ())
+    if not conflicts:
+        return Condition("Accepted", True, "Accepted", "in order")
+    listed = ", ".join(f"{name} ({owner})" for name, owner in conflicts[:CONFLICTS_SHOWN])
+    more = (
+        f" and {len(conflicts) - CONFLICTS_SHOWN} more" if len(conflicts) > CONFLICTS_SHOWN else ""
+    )
+    return Condition(
+        "Accepted",
+        False,
+        "NamespaceConflict",
+        f"older tenants own {listed}{more} and keep them; take them out of one of the two. "
+        "The tenant's other namespaces are its own",
+    )
+
+
+def is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
+    """Whether a status says something new beside its counts: those may wait for a quiet moment."""
+
+    def essence(status: Mapping[str, Any]) -> object:
+        conditions = [
+            (one.get("type"), one.get("status"), one.get("reason"), one.get("observedGeneration"))
+            for one in status.get("conditions") or ()
+        ]
+        return conditions, status.get("hash"), status.get("tenant"), status.get("namespaces")
+
+    return essence(before) != essence(after)
