@@ -13,6 +13,7 @@ from typing import Any, Final
 import orjson
 from headwater_prov.policy import (
     NOTHING,
+    PLATFORM_TENANT,
     CompiledPolicy,
     Place,
     PodSelector,
@@ -27,7 +28,7 @@ from headwater_prov.policy.yaml_source import decode, documents
 
 from headwater_operator.cluster.kinds import CLUSTER_POLICIES
 from headwater_operator.cluster.observed import Key, Observed
-from headwater_operator.cluster.tenancy import PLATFORM_TENANT, Ownership
+from headwater_operator.cluster.tenancy import Ownership
 
 EVERY_NODE: Final = PodSelector()
 

@@ -20,7 +20,12 @@ from datetime import UTC, datetime
 from enum import IntEnum
 from typing import Any, NamedTuple
 
-from headwater_prov.policy import decode_references
+from headwater_prov.policy import (
+    CONTENT_LABEL,
+    CONTENT_POLICY,
+    CONTENT_SET,
+    decode_references,
+)
 
 from headwater_operator.cluster.api import Api, ApiError
 from headwater_operator.cluster.conditions import merge_patch
@@ -389,7 +394,7 @@ class Reconciler:
     async def _make_policy(self, key: Key) -> None:
         compiled = self.desired.policies.get(key[1])
         if compiled is not None and key not in self.cluster.of(COMPILED):
-            await self._create(COMPILED, key[1], {"spec": {"canonical": compiled.canonical}})
+            await self._create(COMPILED, key[1], _compiled("canonical", compiled.canonical))
 
     async def _make_set(self, key: Key) -> None:
         references = self.desired.sets.get(key[1])
@@ -397,8 +402,8 @@ class Reconciler:
             return
         if not all(self._is_there(reference.hash) for reference in references):
             raise NotYetError
-        spec = {"references": [reference.as_json() for reference in references]}
-        await self._create(COMPILED, key[1], {"spec": spec})
+        content = [reference.as_json() for reference in references]
+        await self._create(COMPILED, key[1], _compiled("references", content))
 
     async def _tell_node(self, key: Key) -> None:
         if self._node_difference(key):
@@ -506,6 +511,11 @@ class Reconciler:
 
 class _GoneError(ApiError):
     """The object was deleted meanwhile."""
+
+
+def _compiled(field: str, value: object) -> dict[str, Any]:
+    content = CONTENT_SET if field == "references" else CONTENT_POLICY
+    return {"metadata": {"labels": {CONTENT_LABEL: content}}, "spec": {field: value}}
 
 
 async def _wait(event: asyncio.Event, seconds: float) -> None:

@@ -83,11 +83,13 @@ class Reports:
             failed=len(refused),
             failures=refused[:FAILING_NODES],
         )
+        said = {one.node for one in refused}
         for group in self.late:
             if reference in group.references:
                 continue  # late with something else
-            counts.failed += len(group.nodes)
-            counts.failures += islice(group.nodes, FAILING_NODES - len(counts.failures))
+            late = [one for one in group.nodes if one.node not in said]
+            counts.failed += len(late)
+            counts.failures += islice(late, FAILING_NODES - len(counts.failures))
         # A node that was never told has nothing to be late with; counts are of those told.
         counts.failed = min(counts.failed, max(0, desired - counts.programmed - counts.unsupported))
         counts.failures.sort(key=lambda one: one.node)
@@ -125,7 +127,7 @@ def collect(
         applied = tuple(status.get("policySets") or ())
         applied_by[applied] += 1
         for failure in status.get("failures") or ():
-            key = (failure.get("namespace") or "", failure["name"], failure["hash"])
+            key = (failure.get("namespace") or "", failure["name"], failure.get("hash") or "")
             reports.refused[key].append(
                 Failure(node.name, failure["reason"], failure.get("message") or "")
             )

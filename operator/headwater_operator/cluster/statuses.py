@@ -9,13 +9,14 @@ status says depends on what another tenant does (G5).
 from collections.abc import Mapping
 from typing import Any, Final
 
+from headwater_prov.policy import PLATFORM_TENANT
 from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS
 
 from headwater_operator.cluster.conditions import Condition, written
 from headwater_operator.cluster.judging import Judgement
 from headwater_operator.cluster.observed import Observed
 from headwater_operator.cluster.reports import Counts
-from headwater_operator.cluster.tenancy import PLATFORM_TENANT, Ownership
+from headwater_operator.cluster.tenancy import Ownership
 
 NAMESPACES_SHOWN: Final = 64
 CONFLICTS_SHOWN: Final = 5

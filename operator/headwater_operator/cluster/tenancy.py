@@ -12,14 +12,11 @@ namespace away by creating an object. Of the same second, the smaller uid is tak
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Final
 
+from headwater_prov.policy import PLATFORM_TENANT
 from headwater_prov.policy.building import build_selector
 
 from headwater_operator.cluster.observed import Key, Observed
-
-PLATFORM_TENANT: Final = "headwater-platform"
-"""The platform's own account, for ClusterProvenancePolicies; no ProvenanceTenant has this name."""
 
 
 @dataclass(frozen=True, slots=True)

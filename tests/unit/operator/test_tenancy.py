@@ -6,7 +6,8 @@ from __future__ import annotations
 from headwater_operator.cluster.kinds import NAMESPACES, TENANTS
 from headwater_operator.cluster.observed import Observed, observe
 from headwater_operator.cluster.statuses import tenant_status
-from headwater_operator.cluster.tenancy import PLATFORM_TENANT, resolve
+from headwater_operator.cluster.tenancy import resolve
+from headwater_prov.policy import PLATFORM_TENANT
 from hypothesis import given
 from hypothesis import strategies as st
 
