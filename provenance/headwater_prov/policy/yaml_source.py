@@ -7,6 +7,8 @@ are bounded before anything is built. Called by `loading`; next, `checking` hold
 the schema. Promise: no input makes this raise anything but `SourceError`, or run away.
 """
 
+import math
+import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any, Final, TypeAlias
@@ -258,7 +260,9 @@ class _Composer:
 
     def _resolved(self, event: yaml.ScalarEvent) -> str:
         node = yaml.ScalarNode
-        return str(self._loader.resolve(node, event.value, event.implicit))  # type: ignore[no-untyped-call]
+        tag = str(self._loader.resolve(node, event.value, event.implicit))  # type: ignore[no-untyped-call]
+        is_plain = event.implicit[0]
+        return _go_tag(event.value) or tag if is_plain and tag == _TEXT_TAG else tag
 
     def _scalar(self, event: yaml.ScalarEvent, place: Place) -> Scalar:
         tag = event.tag
@@ -277,7 +281,28 @@ class _Composer:
             ) from error
 
 
+_TEXT_TAG: Final = "tag:yaml.org,2002:str"
+_GO_INTEGER: Final = re.compile(r"[-+]?0([oO][0-7_]+|[bB][01_]+|[xX][0-9a-fA-F_]+)", re.ASCII)
+_GO_FLOAT: Final = re.compile(r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?", re.ASCII)
+
+
+def _go_tag(text: str) -> str | None:
+    """The tag of what PyYAML takes for text and Kubernetes' reader does not.
+
+    A commit like 12e45 is a number to a cluster, and y a truth value: neither is a label's value.
+    """
+    if text in ("y", "Y", "n", "N"):
+        return "tag:yaml.org,2002:bool"
+    if _GO_INTEGER.fullmatch(text):
+        return "tag:yaml.org,2002:int"
+    if len(text) <= DIGITS_MAX and _GO_FLOAT.fullmatch(text) and math.isfinite(float(text)):
+        return "tag:yaml.org,2002:float"
+    return None
+
+
 _BOOLEANS: Final = {
+    "y": True,
+    "n": False,
     "yes": True,
     "no": False,
     "true": True,

@@ -42,11 +42,11 @@ def errors_of(path: Path) -> list[str]:
 
 def test_directory_is_read_in_whole_and_sorted(tmp_path: Path) -> None:
     (tmp_path / "b.yaml").write_text(policy("z") + "---\n" + policy("a", "bank"))
-    (tmp_path / "a.yml").write_text(policy("y") + "---\n" + tenant("acme", "shop"))
+    (tmp_path / "a.yml").write_text(policy("x") + "---\n" + tenant("acme", "shop"))
     loaded = load_directory(tmp_path)
     assert [(one.namespace, one.name) for one in loaded.policies] == [
         ("bank", "a"),
-        ("shop", "y"),
+        ("shop", "x"),
         ("shop", "z"),
     ]
     assert [one.name for one in loaded.tenants] == ["acme"]
