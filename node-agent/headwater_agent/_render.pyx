@@ -83,6 +83,8 @@ cdef enum:
     # Runs of versions kept of an object with foreign steps. They answer for a record that another
     # CPU's record has overtaken; no CPU is as many steps behind.
     HISTORY = 8
+    WAITING_CGROUPS = 4096  # of which more is to be known, or nothing is
+    WAITING_TASKS = 256  # of one cgroup that get what becomes known late
     # Longest edge without its names: ids, versions, time, flags, offset and the words around them.
     EDGE_BYTES = 768
 
@@ -315,6 +317,9 @@ cdef class Renderer:
     cdef public size_t max_bytes
     cdef public uint32_t max_records
     cdef dict cgroups
+    cdef set partly_known  # cgroups of which more will be said
+    cdef dict waiting  # by cgroup, serials of tasks that were declared without what is to come
+    cdef dict late  # by serial, what a task's next declaration adds
     cdef readonly uint64_t next_sequence  # of the next captured record, from 1
     cdef readonly uint64_t first_sequence  # of the document's first record
     cdef readonly uint32_t records, elements, document
@@ -348,6 +353,9 @@ cdef class Renderer:
         self.document = 1
         self.second = -1
         self.cgroups = {}
+        self.partly_known = set()
+        self.waiting = {}
+        self.late = {}
         self.older_declared = set()
 
     def __dealloc__(self):
@@ -374,6 +382,7 @@ cdef class Renderer:
         serials = self.table.oldest(keep)
         for serial in serials:
             self.table.drop(serial)
+            self.late.pop(serial, None)
         return serials
 
     def declare_agent(self, bytes text not None):
@@ -382,13 +391,31 @@ cdef class Renderer:
         put_bytes(&self.sections[AGENT], b",", 1)
         self.elements += 1
 
-    def describe(self, uint64_t cgroup, bytes attributes not None):
-        """Declare the tasks of a cgroup with these JSON members, each begun by a comma."""
-        self.cgroups[cgroup] = attributes
+    def describe(self, uint64_t cgroup, bytes attributes not None, bint complete=True):
+        """Declare the tasks of a cgroup with these JSON members, each begun by a comma.
+
+        Tasks that were declared before get them with their next version. `complete`: nothing more
+        will be said of the cgroup.
+        """
+        cdef set serials
+        if self.cgroups.get(cgroup) != attributes:
+            self.cgroups[cgroup] = attributes
+            serials = self.waiting.get(cgroup)
+            if serials is not None:
+                for serial in serials:
+                    if self.table.find(serial) != NULL:
+                        self.late[serial] = attributes
+        if complete:
+            self.partly_known.discard(cgroup)
+            self.waiting.pop(cgroup, None)
+        else:
+            self.partly_known.add(cgroup)
 
     def undescribe(self, uint64_t cgroup):
         """Forget what the tasks of a cgroup were declared with."""
         self.cgroups.pop(cgroup, None)
+        self.partly_known.discard(cgroup)
+        self.waiting.pop(cgroup, None)
 
     def skip(self, uint64_t count):
         """Leave numbers out: they are a gap's. Only between documents."""
@@ -543,7 +570,27 @@ cdef class Renderer:
         cdef Buffer *buffer = self.begin_declaration(row)
         if self.stands_alone:
             self.described(buffer, row)
+        elif self.late:
+            attributes = self.late.pop(row.serial, None)
+            if attributes is not None:
+                put_object(buffer, attributes)
         return self.end_declaration(row)
+
+    cdef int await_description(self, uint64_t serial, uint64_t cgroup) except -1:
+        """A task is declared: with all that will be known of its cgroup, or it waits for more."""
+        cdef set serials
+        if self.late:
+            self.late.pop(serial, None)
+        if cgroup in self.cgroups and cgroup not in self.partly_known:
+            return 0
+        serials = self.waiting.get(cgroup)
+        if serials is None:
+            if len(self.waiting) >= WAITING_CGROUPS:
+                return 0
+            serials = self.waiting[cgroup] = set()
+        if len(serials) < WAITING_TASKS:
+            serials.add(serial)
+        return 0
 
     cdef int described(self, Buffer *buffer, const Row *row) except -1:
         """The attributes of the object's last description."""
@@ -847,6 +894,8 @@ cdef class Renderer:
             else:
                 row.flags &= ~ROW_FOREIGN
                 self.body(buffer, words.body, vertex.body)
+                if words.body == BODY_TASK:
+                    self.await_description(vertex.object, (<const Task *>vertex.body).cgroup)
                 if self.table.kept != NULL:
                     memcpy(self.table.kept_of(row).body, vertex.body, KEPT_BYTES)
                     row.flags |= ROW_KEPT

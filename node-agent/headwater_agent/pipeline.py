@@ -69,6 +69,10 @@ class Workload(Protocol):
     def image_digest(self) -> str:
         """Of what the container runs."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no more is to be learnt of what runs."""
+
 
 class Pipeline:
     """All tenants of one load of the kernel programs.
@@ -152,7 +156,9 @@ class Pipeline:
         self._settled_ns.setdefault(binding.slot, time.time_ns())
 
     def describe(self, cgroup: int, tenant: str, workload: Workload) -> None:
-        """Say what runs in a cgroup; its tasks are declared with it from now on.
+        """Say what runs in a cgroup, as far as it is known; its tasks are declared with it.
+
+        What is said later than a task's declaration comes with the task's next version.
 
         Raises:
             KeyError: the tenant has no slot yet.
@@ -166,7 +172,8 @@ class Pipeline:
         }
         text = orjson.dumps({key: value for key, value in members.items() if value})[1:-1]
         attributes = b"," + text if text else b""
-        self._tenants[tenant].renderer.describe(cgroup, attributes)
+        renderer = self._tenants[tenant].renderer
+        renderer.describe(cgroup, attributes, workload.is_complete)
 
     def forget(self, cgroup: int) -> None:
         """A cgroup is gone: what ran in it needs no describing any more."""

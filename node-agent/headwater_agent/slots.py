@@ -45,6 +45,11 @@ class Workload:
     image_digest: str = ""
     """What the container runs, `sha256:...`."""
 
+    @property
+    def is_complete(self) -> bool:
+        """Whether no more is to be learnt of what runs: of a container, name and image are late."""
+        return not self.pod_uid or bool(self.container and self.image_digest)
+
 
 @dataclass(frozen=True, slots=True)
 class Placement:

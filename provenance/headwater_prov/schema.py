@@ -59,8 +59,9 @@ VERTEX_ATTRIBUTES: Final = {
     "hw:namespace": "task: Kubernetes namespace of its pod",
     "hw:pod": "task: name of its pod",
     "hw:podUid": "task: uid of its pod",
-    "hw:container": "task: name of its container; absent before the node knows it",
-    "hw:imageDigest": "task: digest of its container's image; absent before the node knows it",
+    "hw:container": "task: name of its container; known late, it comes with a later version",
+    "hw:imageDigest": "task: digest of its container's image; known late, it comes with a later "
+    "version",
     "hw:foreign": "true: the object belongs to somebody else, nothing more is told",
     "hw:escaped": "true: bytes that are not UTF-8, and %, are written %XX in the name",
     "hw:truncated": "true: the name was too long, the rest is missing",

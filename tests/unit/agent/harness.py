@@ -31,6 +31,7 @@ class Workload:
     pod_uid: str = ""
     container: str = ""
     image_digest: str = ""
+    is_complete: bool = True
 
 
 @dataclass
