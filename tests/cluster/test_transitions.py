@@ -10,6 +10,7 @@ import pytest
 from headwater_prov.policy import (
     CONTENT_LABEL,
     CONTENT_POLICY,
+    CONTENT_SET,
     PolicyReference,
     compile_policy,
     decode_policy,
@@ -19,8 +20,9 @@ from headwater_prov.policy import (
     sorted_references,
 )
 from headwater_prov.policy.schema import API_VERSION, resource_kinds
+from headwater_prov.vocabulary import Relation, VertexType
 
-from tests.cluster.api import Api
+from tests.cluster.api import Api, ApiError
 from tests.cluster.control_plane import ControlPlane
 
 ROOT = f"/apis/{API_VERSION}"
@@ -98,6 +100,11 @@ def test_largest_set_of_references_comes_back_as_it_was(api: Api) -> None:
     try:
         stored = decode_references(api.get(f"{COMPILED}/{name}")["spec"]["references"])
         assert reference_set_name(stored) == name
+        # What may not change is compared as a whole, whatever its size.
+        labelled = {"metadata": {"labels": {CONTENT_LABEL: CONTENT_SET}}}
+        assert api.patch(f"{COMPILED}/{name}", labelled)["metadata"]["labels"]
+        with pytest.raises(ApiError, match="cannot be changed"):
+            api.patch(f"{COMPILED}/{name}", {"spec": {"references": listed[1:]}})
     finally:
         api.delete(f"{COMPILED}/{name}")
 
@@ -143,6 +150,41 @@ def test_auditor_may_change_what_it_reads(
     said = api.patch(path, {"spec": {"filter": {"classes": ["gap"]}, "credentialLife": "2h"}})
     assert said["spec"]["filter"]["classes"] == ["gap"]
     assert said["metadata"]["generation"] == 2
+
+
+def longest_selector() -> dict[str, Any]:
+    """All that the definitions let a selector have."""
+
+    def key(number: int) -> str:
+        return f"{'p' * 250}/{number:063}"
+
+    return {
+        "matchLabels": {key(number): "v" * 63 for number in range(32)},
+        "matchExpressions": [
+            {
+                "key": key(32 + number // 2),
+                "operator": operator,
+                "values": [f"{operator}{value:02}{'x' * 50}" for value in range(32)],
+            }
+            for number in range(0, 16, 2)
+            for operator in ("In", "NotIn")
+        ],
+    }
+
+
+def test_rules_can_be_paid_for_on_the_largest_policy(api: Api) -> None:
+    """The server ends the evaluation of an object's rules when it costs too much."""
+    spec = {
+        "namespaceSelector": longest_selector(),
+        "nodeSelector": longest_selector(),
+        "podSelector": longest_selector(),
+        "filters": {
+            "nodes": [vertex.camflow for vertex in VertexType][1:],
+            "relations": [relation.camflow for relation in Relation][1:],
+        },
+    }
+    body = document("ClusterProvenancePolicy", "n" * 253, spec)
+    api.create(f"{ROOT}/clusterprovenancepolicies", body, dryRun="All", fieldValidation="Strict")
 
 
 def test_status_is_apart_from_the_spec(api: Api, namespace: str) -> None:
