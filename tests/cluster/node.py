@@ -3,8 +3,9 @@
 
 Why: what the agent does in a cluster depends on what three others say in whatever order: operator,
 API server and kubelet. A test says it in its own order. Pods are objects bound to the node, their
-cgroups directories of the real layouts (a cgroup id is the inode number either way); the agent, its
-API server and its nats-server are real. Called by test_agent.py.
+cgroups are made by the test on the real hierarchy (where there is none, directories: a cgroup id is
+the inode number either way); the agent, its API server and its nats-server are real. Called by
+test_agent.py.
 """
 
 import asyncio
@@ -36,7 +37,7 @@ from headwater_prov.policy.schema import API_VERSION
 
 from tests.cluster.api import Api
 from tests.integration.fake_kernel import FakeKernel
-from tests.unit.agent.cluster.layouts import Layout
+from tests.unit.agent.cluster.layouts import Layout, make_hierarchy, remove
 
 ROOT = f"/apis/{API_VERSION}"
 NODES = f"{ROOT}/provenancenodes"
@@ -64,14 +65,16 @@ class Node:
         self.api = api
         self.name = f"node-{secrets.token_hex(4)}"
         self.kernel = FakeKernel()
-        self.root = directory / "cgroup"
+        hierarchy = make_hierarchy()
+        self.root = hierarchy or directory / "cgroup"
         self.nats = nats
         self.balances: dict[str, Balance] = {}
         machine_id = secrets.token_hex(16)
         self.keys = directory / "keys"
         self.keys.mkdir()
-        self.root.mkdir()
-        (self.root / "cgroup.controllers").write_text("cpu memory\n")
+        if hierarchy is None:
+            self.root.mkdir()
+            (self.root / "cgroup.controllers").write_text("cpu memory\n")
         (directory / "machine-id").write_text(machine_id + "\n")
         user = agent_user(nats.keys, node_token(bytes.fromhex(machine_id)), lifetime_s=3600.0)
         (directory / "agent.creds").write_text(user.text())
@@ -85,6 +88,11 @@ class Node:
             machine_id_file=directory / "machine-id",
             kubeconfig=kubeconfig,
         )
+
+    def close(self) -> None:
+        """Remove the cgroups that were made."""
+        if not self.root.is_relative_to(self.options.state.parent):
+            remove(self.root)
 
     # -- what operator and platform do -----------------------------------------------------------
 

@@ -40,6 +40,7 @@ async def node(
 ) -> AsyncIterator[Node]:
     node = Node(api, control_plane.admin_kubeconfig, tmp_path, nats)
     yield node
+    node.close()
     await asyncio.to_thread(api.delete, f"{NODES}/{node.name}")
 
 

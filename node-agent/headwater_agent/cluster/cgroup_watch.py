@@ -34,8 +34,8 @@ class CgroupWatchSettings:
     """How the hierarchy is followed."""
 
     walk_interval_s: float = 30.0
-    """How often everything is walked through although inotify works: about 40 ms of CPU for a node
-    with 250 pods."""
+    """How often everything is walked through although inotify works: 30 ms of CPU for 250 pods
+    with 1,000 cgroups."""
 
     blind_walk_interval_s: float = 1.0
     """The same where inotify has no watches left: pods are then found within a second."""

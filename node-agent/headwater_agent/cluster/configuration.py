@@ -5,11 +5,11 @@ Why: the resolver makes it, placing applies it, the status repeats it; it is one
 one of them sees half of a change. Pure.
 """
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from headwater_prov.policy import CompiledPolicy, PolicyReference
+from headwater_prov.policy import CompiledPolicy, PolicyReference, combine
 
 
 class FailureReason(StrEnum):
@@ -78,11 +78,32 @@ class Configuration:
 
     failures: tuple[Failure, ...] = ()
 
-    def of_namespace(self, namespace: str) -> Iterator[tuple[PolicyReference, CompiledPolicy]]:
-        """The policies that pods of a namespace are held against."""
-        for reference, digest in self.in_force.items():
-            if reference.applies_to(namespace):
-                yield reference, self.policies[digest]
+    _of_namespace: dict[str, tuple[tuple[PolicyReference, CompiledPolicy], ...]] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+    _combined: dict[tuple[str, ...], CompiledPolicy] = field(
+        default_factory=dict, compare=False, repr=False
+    )
+
+    def of_namespace(self, namespace: str) -> tuple[tuple[PolicyReference, CompiledPolicy], ...]:
+        """The policies that pods of a namespace are held against; found once for all pods of it."""
+        found = self._of_namespace.get(namespace)
+        if found is None:
+            found = self._of_namespace[namespace] = tuple(
+                (reference, self.policies[digest])
+                for reference, digest in self.in_force.items()
+                if reference.applies_to(namespace)
+            )
+        return found
+
+    def combined(self, policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
+        """What several policies amount to; computed once for all pods that they select."""
+        members = tuple(policies)
+        key = tuple(sorted(policy.hash for policy in members))
+        found = self._combined.get(key)
+        if found is None:
+            found = self._combined[key] = combine(members)
+        return found
 
     def contents(self) -> Iterable[str]:
         """Names of everything that the cache has to keep for it."""

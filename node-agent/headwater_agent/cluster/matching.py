@@ -9,7 +9,7 @@ Called by :mod:`.placing`. Pure.
 
 from dataclasses import dataclass
 
-from headwater_prov.policy import PolicyReference, combine
+from headwater_prov.policy import PolicyReference
 
 from headwater_agent.cluster.configuration import Configuration, Failure, FailureReason
 from headwater_agent.cluster.pods import Pod
@@ -56,7 +56,7 @@ def match(pod: Pod, configuration: Configuration) -> Match:
     placement = Placement(
         tenant=tenant,
         policies=tuple(sorted(policy_name(reference) for reference, _ in own)),
-        compiled=combine(policy for _, policy in own),
+        compiled=configuration.combined(policy for _, policy in own),
     )
     return Match(placement, tuple(reference for reference, _ in own), failures)
 

@@ -3,8 +3,13 @@
 
 from __future__ import annotations
 
+import os
+import secrets
 from dataclasses import dataclass
 from pathlib import Path
+
+from headwater_cli.cgroups import find_hierarchy
+from headwater_cli.errors import Failure
 
 UID = "0123abcd-1111-2222-3333-444455556666"
 ID = "ab" * 32
@@ -58,3 +63,19 @@ LAYOUTS = [
     ),
     Layout("kind-mixed", "kubelet.slice/kubelet/" + _cgroupfs("guaranteed"), "{id}"),
 ]
+
+
+def make_hierarchy() -> Path | None:
+    """A cgroup of a test's own on the real hierarchy; None where there is none to write to."""
+    try:
+        root = find_hierarchy() / f"headwater-test-{secrets.token_hex(4)}"
+        root.mkdir()
+    except (Failure, OSError):
+        return None
+    return root
+
+
+def remove(path: Path) -> None:
+    """Remove a cgroup and those below it; its files cannot be removed, and go with it."""
+    for directory, _, _ in os.walk(path, topdown=False):
+        os.rmdir(directory)

@@ -4,8 +4,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import secrets
 import shutil
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
@@ -15,28 +13,10 @@ import pytest
 from headwater_agent.cluster.cgroup_paths import Level
 from headwater_agent.cluster.cgroup_watch import CgroupWatch, CgroupWatchSettings, PodCgroup
 from headwater_agent.cluster.inotify import Inotify
-from headwater_cli.cgroups import find_hierarchy
-from headwater_cli.errors import Failure
 
-from tests.unit.agent.cluster.layouts import ID, LAYOUTS, UID, Layout
+from tests.unit.agent.cluster.layouts import ID, LAYOUTS, UID, Layout, make_hierarchy, remove
 
 NEVER = CgroupWatchSettings(walk_interval_s=3600.0)
-
-
-def remove(path: Path) -> None:
-    """A cgroup's files cannot be removed, its directories can."""
-    for directory, _, _ in os.walk(path, topdown=False):
-        os.rmdir(directory)
-
-
-def _hierarchy() -> Path | None:
-    try:
-        root = find_hierarchy() / f"headwater-test-{secrets.token_hex(4)}"
-        root.mkdir()
-    except (Failure, OSError):
-        return None
-    root.rmdir()
-    return root
 
 
 @pytest.fixture(params=["directories", "cgroup2"])
@@ -44,10 +24,9 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
     if request.param == "directories":
         yield tmp_path
         return
-    hierarchy = _hierarchy()
+    hierarchy = make_hierarchy()
     if hierarchy is None:
         pytest.skip("no cgroup v2 hierarchy that can be written")
-    hierarchy.mkdir()
     yield hierarchy
     remove(hierarchy)
 
