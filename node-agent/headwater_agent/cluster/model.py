@@ -81,9 +81,6 @@ class PodModel:
         self.pods: dict[str, Pod] = {}
         """By uid."""
 
-        self.is_listed = False
-        """Whether the API server has listed them since the start."""
-
     def recall(self) -> None:
         """Start from what the cache has."""
         state = self._cache.read_state(_STATE) if self._cache is not None else None
@@ -108,7 +105,6 @@ class PodModel:
 
     def replace(self, objects: list[dict[str, Any]]) -> None:
         """These are all there are."""
-        self.is_listed = True
         found = (pod_of(content) for content in objects)
         self._put({pod.uid: pod for pod in found if pod is not None})
 

@@ -1,0 +1,62 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Options from flags and variables, and the page that lists them."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+
+import pytest
+from headwater_agent.cluster.configuration import FailureReason
+from headwater_agent.cluster.options import ClusterOptions, parse
+from headwater_agent.cluster.status import ConditionType
+
+PAGE = Path(__file__).parents[4] / "docs" / "operations" / "agent.md"
+
+LEAST = {
+    "NODE_NAME": "n",
+    "HEADWATER_NATS": "nats://a, nats://b",
+    "HEADWATER_NATS_CREDENTIALS": "/c",
+    "HEADWATER_TENANT_KEYS": "/k",
+}
+
+
+def test_variables_are_enough_and_flags_win() -> None:
+    options = parse([], LEAST)
+    assert options == ClusterOptions(
+        "n", ("nats://a", "nats://b"), Path("/c"), Path("/k"), Path("/var/lib/headwater")
+    )
+    assert parse(["--state", "/s", "--kubeconfig", "/f"], LEAST | {"HEADWATER_STATE": "/t"}) == (
+        ClusterOptions(
+            "n",
+            ("nats://a", "nats://b"),
+            Path("/c"),
+            Path("/k"),
+            Path("/s"),
+            kubeconfig=Path("/f"),
+        )
+    )
+
+
+def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(["--help"], {})
+    assert ended.value.code == 0
+    text = " ".join(capsys.readouterr().out.split())
+    said = {
+        (name, variable, default.strip("; "))
+        for name, variable, default in re.findall(
+            r"(--[a-z-]+) [A-Z]+ [^\[]*\[([A-Z_]+)(;[^\]]*)?\]", text
+        )
+    }
+    rows = re.findall(
+        r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
+    )
+    assert said == set(rows)
+    assert len(said) == 10
+
+
+def test_page_explains_every_reason_and_condition() -> None:
+    page = PAGE.read_text()
+    for word in (*FailureReason, *ConditionType):
+        assert f"`{word}`" in page
