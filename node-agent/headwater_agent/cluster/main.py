@@ -31,6 +31,7 @@ from headwater_agent.cluster.cache import CacheError, ConfigurationCache
 from headwater_agent.cluster.nats_credentials import CredentialsFile
 from headwater_agent.cluster.node_agent import Capturing, NodeAgent, NodeAgentSettings
 from headwater_agent.cluster.options import ClusterOptions, parse
+from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.status import CaptureMode, NodeFacts
 from headwater_agent.cluster.tenant_keys import MountedTenantKeys, TenantKeys
 from headwater_agent.kernel_port import KernelPort
@@ -185,6 +186,7 @@ async def _run_capturing(
                     cache,
                     options.cgroup_root,
                     capturing,
+                    names=RuntimeNames(options.runtime_state),
                     settings=parts.node_settings,
                 )
                 log.info("node %s captures in mode %s", options.node_name, kernel.mode)

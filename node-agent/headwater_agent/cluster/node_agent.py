@@ -30,6 +30,7 @@ from headwater_agent.cluster.placing import Placer, ScopeAgent
 from headwater_agent.cluster.reporter import Reporter, ReporterSettings
 from headwater_agent.cluster.resolver import RETRIED, Resolver
 from headwater_agent.cluster.resources import NODES, PODS, own_node, own_pods
+from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.status import (
     Condition,
     ConditionType,
@@ -106,6 +107,7 @@ class NodeAgent:
         capturing: Capturing | None,
         *,
         unsupported: str = "",
+        names: RuntimeNames | None = None,
         settings: NodeAgentSettings | None = None,
         chance: Chance = random.random,
     ) -> None:
@@ -119,6 +121,7 @@ class NodeAgent:
             cgroup_root: see :class:`.cgroup_watch.CgroupWatch`.
             capturing: None on a node that cannot capture; it then only says so.
             unsupported: why it cannot, and what to do.
+            names: what the container runtime says of containers.
             settings: times.
             chance: where jitter comes from.
         """
@@ -137,7 +140,7 @@ class NodeAgent:
         self.pods = PodModel(cache, self._pods_changed)
         self.cgroups = CgroupWatch(cgroup_root, self._moved.set, self._settings.cgroups)
         self.resolver = Resolver(api, cache)
-        self.placer = Placer(capturing.agent) if capturing is not None else None
+        self.placer = Placer(capturing.agent, names) if capturing is not None else None
         self.reporter = Reporter(api, node, self.status, self._settings.reporter, chance=chance)
         backoff = self._settings.backoff
         self.node_watch = Watch(api, NODES, own_node(node), self.node, backoff=backoff)

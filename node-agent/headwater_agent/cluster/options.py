@@ -50,6 +50,10 @@ class ClusterOptions:
     machine_id_file: Path = Path("/etc/machine-id")
     """The node's, not the image's."""
 
+    runtime_state: Path | None = None
+    """Directory of the container runtime's bundles; None leaves containers nameless until the API
+    server has told of them."""
+
     mode: str = "auto"
     """Capture mode; "auto" for the best that attaches."""
 
@@ -70,13 +74,15 @@ def parse(
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
 
-    def add(name: str, variable: str, text: str, default: str | None = None) -> None:
+    def add(
+        name: str, variable: str, text: str, default: str | None = None, optional: bool = False
+    ) -> None:
         value = environment.get(variable, default)
         ending = f" [{variable}]" if not default else f" [{variable}; {default}]"
         parser.add_argument(
             f"--{name}",
             default=value,
-            required=value is None,
+            required=value is None and not optional,
             metavar=name.rpartition("-")[2].upper(),
             help=text + ending,
         )
@@ -88,14 +94,10 @@ def parse(
     add("state", "HEADWATER_STATE", "directory that survives a restart", "/var/lib/headwater")
     add("cgroup-root", "HEADWATER_CGROUP_ROOT", "the node's cgroup v2 hierarchy", "/sys/fs/cgroup")
     add("machine-id-file", "HEADWATER_MACHINE_ID_FILE", "the node's machine id", "/etc/machine-id")
+    add("runtime-state", "HEADWATER_RUNTIME_STATE", "the runtime's bundles", optional=True)
     add("mode", "HEADWATER_MODE", "capture mode", "auto")
     add("log-level", "HEADWATER_LOG_LEVEL", "least level that is logged", "INFO")
-    parser.add_argument(
-        "--kubeconfig",
-        default=environment.get("KUBECONFIG"),
-        metavar="FILE",
-        help="how to reach the API server from outside of a pod [KUBECONFIG]",
-    )
+    add("kubeconfig", "KUBECONFIG", "the API server from outside of a pod", optional=True)
     chosen = parser.parse_args(arguments)
     servers = tuple(filter(None, (each.strip() for each in chosen.nats.split(","))))
     if not servers:
@@ -113,6 +115,7 @@ def parse(
         state=Path(chosen.state),
         cgroup_root=Path(chosen.cgroup_root),
         machine_id_file=Path(chosen.machine_id_file),
+        runtime_state=Path(chosen.runtime_state) if chosen.runtime_state else None,
         mode=chosen.mode,
         kubeconfig=Path(chosen.kubeconfig) if chosen.kubeconfig else None,
         log_level=chosen.log_level.upper(),

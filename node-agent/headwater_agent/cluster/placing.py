@@ -24,6 +24,7 @@ from headwater_agent.cluster.cgroup_watch import PodCgroup
 from headwater_agent.cluster.configuration import Configuration, Failure, FailureReason
 from headwater_agent.cluster.matching import Match, match
 from headwater_agent.cluster.pods import Container, Pod
+from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.tenant_keys import TenantKeyError
 from headwater_agent.kernel_maps import KernelMapError
 from headwater_agent.slots import Placement, Slot, SlotsExhaustedError, Workload
@@ -91,8 +92,10 @@ class PlacingReport:
 class Placer:
     """Owns which pods are in scope. One pass at a time."""
 
-    def __init__(self, agent: ScopeAgent) -> None:
+    def __init__(self, agent: ScopeAgent, names: RuntimeNames | None = None) -> None:
+        """Args: names: what the runtime says of containers that the API server has not told of."""
         self._agent = agent
+        self._names = names or RuntimeNames(None)
         self._placed: dict[int, _Placed] = {}
         self.report = PlacingReport()
 
@@ -114,6 +117,7 @@ class Placer:
         for gone in [each for each in self._placed if each not in cgroups]:
             del self._placed[gone]
             self._agent.release(gone)
+        self._names.forget({each.container_id for each in cgroups.values()})
         unmatched = scoped = scoped_pods = 0
         passes = []
         for own in [each for each in cgroups.values() if each.level is Level.POD]:
@@ -192,6 +196,8 @@ class Placer:
             if each.level is Level.POD:
                 continue
             container = placed.pod.containers.get(each.container_id)
+            if container is None:
+                container = self._names.of(each.container_id, placed.pod.uid)
             workload = workload_of(placed.pod, container)
             if placed.described.get(each.identifier) != workload:
                 await self._agent.describe(each.identifier, own.identifier, workload)
