@@ -3,13 +3,14 @@
 
 Why: the API server tells which container an id is of up to a minute after the container's first
 exec; a container that ends before that would be nameless. The runtime writes its bundle's
-`config.json` before it makes the cgroup, and notes name, image and pod in its annotations. They are
-the runtime's own words, which no tenant can write; and they count only if the pod's uid is in them.
+`config.json` before it makes the cgroup, and notes name, image and pod in its annotations. They
+count only if the pod's uid is among them, and name nothing but that pod's own container.
 Optional: needs the directory of bundles, read-only (`--runtime-state`). Called by :mod:`.placing`.
 """
 
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -22,12 +23,33 @@ log = logging.getLogger(__name__)
 _CONFIG_MAX_BYTES: Final = 4 * 1024 * 1024
 """The environment of all processes is in it, a megabyte at the most."""
 
-_PLACES: Final = ("config.json", "userdata/config.json")
-"""In containerd's and in CRI-O's bundles."""
 
-_NAMES: Final = ("io.kubernetes.cri.container-name", "io.kubernetes.container.name")
-_UIDS: Final = ("io.kubernetes.cri.sandbox-uid", "io.kubernetes.pod.uid")
-_IMAGES: Final = ("io.kubernetes.cri.image-name", "io.kubernetes.cri-o.ImageRef")
+@dataclass(frozen=True, slots=True)
+class _Runtime:
+    """Where a runtime notes what. Each one's own keys only: CRI-O passes a pod's annotations on."""
+
+    config: str
+    """In the bundle."""
+
+    name: str
+    uid: str
+    image: str
+
+
+_RUNTIMES: Final = (
+    _Runtime(  # containerd
+        "config.json",
+        "io.kubernetes.cri.container-name",
+        "io.kubernetes.cri.sandbox-uid",
+        "io.kubernetes.cri.image-name",
+    ),
+    _Runtime(  # CRI-O
+        "userdata/config.json",
+        "io.kubernetes.container.name",
+        "io.kubernetes.pod.uid",
+        "io.kubernetes.cri-o.ImageRef",
+    ),
+)
 
 
 class RuntimeNames:
@@ -54,27 +76,21 @@ class RuntimeNames:
         self._known = {key: each for key, each in self._known.items() if key in container_ids}
 
     def _read(self, bundle: Path, pod_uid: str) -> Container | None:
-        for place in _PLACES:
+        for runtime in _RUNTIMES:
+            path = bundle / runtime.config
             try:
-                with (bundle / place).open("rb") as stream:
+                with path.open("rb") as stream:
                     content = orjson.loads(stream.read(_CONFIG_MAX_BYTES))
             except FileNotFoundError:
                 continue
             except (OSError, orjson.JSONDecodeError) as error:
-                log.debug("%s: %s", bundle / place, error)
+                log.debug("%s: %s", path, error)
                 return None
             annotations = content.get("annotations") if isinstance(content, Mapping) else None
-            return _container(annotations, pod_uid)
+            if not isinstance(annotations, Mapping) or annotations.get(runtime.uid) != pod_uid:
+                return None
+            name = annotations.get(runtime.name)
+            if not isinstance(name, str) or not name:
+                return None
+            return Container(name, digest_of(annotations.get(runtime.image)))
         return None
-
-
-def _container(annotations: object, pod_uid: str) -> Container | None:
-    if not isinstance(annotations, Mapping) or _first(annotations, _UIDS) != pod_uid:
-        return None
-    name = _first(annotations, _NAMES)
-    return Container(name, digest_of(_first(annotations, _IMAGES))) if name else None
-
-
-def _first(annotations: Mapping[str, object], keys: tuple[str, ...]) -> str:
-    found = next((annotations[key] for key in keys if key in annotations), "")
-    return found if isinstance(found, str) else ""
