@@ -294,9 +294,9 @@ class NodeAgent:
         )
 
     def _conditions(self, failures: tuple[Failure, ...]) -> tuple[Condition, ...]:
-        if self.node.spec is None:
+        if self.placer is None or not self.placer.report.configuration.generation:
             programmed = Condition(
-                ConditionType.PROGRAMMED, False, "NotTold", "the operator has told nothing yet"
+                ConditionType.PROGRAMMED, False, "NotTold", "nothing that was told is in force yet"
             )
         elif failures:
             programmed = Condition(

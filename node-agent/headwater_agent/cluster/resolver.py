@@ -78,7 +78,10 @@ class Resolver:
         self._kept: dict[str, Any] = {}
         # By policy, the hash of what was last in force for it.
         self._last_good: dict[PolicyKey, str] = {}
+        # What a failed set falls back on: in force now, or when the cache was written.
+        self._before: Mapping[str, tuple[PolicyReference, ...]] = {}
         self.current = Configuration()
+        """The last resolution; empty before the first."""
 
     async def resolve(self, spec: NodeSpec, namespaces: Collection[str]) -> Configuration:
         """Return what is to be in force from now on; never raises for what it was told.
@@ -119,6 +122,7 @@ class Resolver:
         self.current = Configuration(
             spec.generation, sets, policies, in_force, tuple(sorted(failures))
         )
+        self._before = sets
         self._keep(spec)
         return self.current
 
@@ -146,7 +150,7 @@ class Resolver:
             with contextlib.suppress(_Unresolved):
                 if content is not None:
                     sets[name] = _decode_set(content)
-        self.current = Configuration(spec.generation, sets)
+        self._before = sets
         return spec
 
     # -- sets ------------------------------------------------------------------------------------
@@ -168,7 +172,7 @@ class Resolver:
             # Which set a failed one replaces it does not say; it is one of those that no good one
             # does. They all stay, lest a policy ends that nobody took back.
             covered = {_place(references) for references in sets.values()}
-            for name, references in self.current.sets.items():
+            for name, references in self._before.items():
                 if name not in sets and _place(references) not in covered:
                     sets[name] = references
         failures = [

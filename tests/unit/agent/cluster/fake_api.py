@@ -51,6 +51,9 @@ class FakeApi:
         self.lists: deque[Answer | tuple[int, list[dict[str, Any]]]] = deque()
         self.watches: deque[Answer | list[Any]] = deque()
         self.objects: dict[str, dict[str, Any]] = {}
+        self.kept: dict[str, list[dict[str, Any]]] = {}
+        """By path, what a list always has; its watch then says what `say` is told."""
+        self._streams: dict[str, asyncio.Queue[dict[str, Any]]] = {}
         self.answers: deque[Answer] = deque()
         """For the next requests, whatever they are."""
         self.patches: list[dict[str, Any]] = []
@@ -65,7 +68,12 @@ class FakeApi:
             self.patches.append(json.loads(await request.text()))
             return web.json_response({})
         if request.query.get("watch"):
-            return await self._watch(request)
+            return await (
+                self._stream(request) if request.path in self.kept else self._watch(request)
+            )
+        if request.path in self.kept:
+            items = self.kept[request.path]
+            return web.json_response({"items": items, "metadata": {"resourceVersion": "1"}})
         if "fieldSelector" in request.query:
             answer = self.lists.popleft() if len(self.lists) > 1 else self.lists[0]
             if isinstance(answer, Answer):
@@ -99,6 +107,26 @@ class FakeApi:
                 await response.write(step)
             else:
                 await response.write(json.dumps(step).encode() + b"\n")
+        return response
+
+    def say(self, path: str, kind: str, content: dict[str, Any]) -> None:
+        """Send an event to whoever watches."""
+        self._streams.setdefault(path, asyncio.Queue()).put_nowait(
+            {"type": kind, "object": content}
+        )
+
+    async def _stream(self, request: web.Request) -> web.StreamResponse:
+        events = self._streams.setdefault(request.path, asyncio.Queue())
+        response = web.StreamResponse()
+        await response.prepare(request)
+        ended = asyncio.ensure_future(self.ended.wait())
+        while not ended.done():
+            following = asyncio.ensure_future(events.get())
+            await asyncio.wait({ended, following}, return_when=asyncio.FIRST_COMPLETED)
+            if following.done():
+                await response.write(json.dumps(following.result()).encode() + b"\n")
+            else:
+                following.cancel()
         return response
 
     def of(self, method: str, watch: bool = False) -> list[dict[str, str]]:
