@@ -110,6 +110,14 @@ class KubernetesApi:
                 if error.status != 410 or not items:
                     raise
 
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """One object.
+
+        Raises:
+            ApiError: it is not there, or cannot be read.
+        """
+        return await self._request("GET", kind.path(name, namespace))
+
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
         """See `Api`."""
         namespace = body["metadata"].get("namespace", "")

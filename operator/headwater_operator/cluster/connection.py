@@ -5,6 +5,7 @@ Why: kopf and the client both need one, the same one, and a wrong file has to en
 """
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from kubernetes.aio import config
@@ -16,6 +17,29 @@ from headwater_operator.cluster.settings import OperatorSettings
 
 class ConnectionSetupError(Exception):
     """There is nothing to connect with; the message says what was looked for, and the remedy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where the API server is and how it is talked to, for whoever has a client of their own."""
+
+    server: str
+    ca_file: str | None
+    certificate_file: str | None
+    key_file: str | None
+    token: str | None
+
+
+def address_of(client: ApiClient) -> Address:
+    """The address that a client uses."""
+    configuration = client.configuration
+    return Address(
+        server=configuration.host,
+        ca_file=configuration.ssl_ca_cert,
+        certificate_file=configuration.cert_file,
+        key_file=configuration.key_file,
+        token=configuration.api_key.get("BearerToken", "").removeprefix("Bearer ") or None,
+    )
 
 
 def is_in_cluster() -> bool:

@@ -32,6 +32,9 @@ from headwater_operator.cluster.tenancy import Ownership
 
 EVERY_NODE: Final = PodSelector()
 
+NAMESPACES_MAX: Final = 4096
+"""Most namespaces that a CompiledProvenancePolicy's schema lets one reference list."""
+
 
 @dataclass(frozen=True, slots=True)
 class Judgement:
@@ -142,6 +145,12 @@ class Judge:
             return refused(
                 "NoNamespace",
                 "spec.namespaceSelector matches no namespace; change it, or label a namespace",
+            )
+        if len(where) > NAMESPACES_MAX:
+            return refused(
+                "TooManyNamespaces",
+                f"spec.namespaceSelector matches {len(where)} namespaces, and a policy can apply to "
+                f"{NAMESPACES_MAX}; write several policies that select fewer each",
             )
         reference = PolicyReference(
             namespace=None if is_platforms else policy.namespace,

@@ -1,129 +1,187 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One operator writes, however many run: a Lease says which.
+"""One operator writes, however many run: a Lease says which (decision 11).
 
 Why: two that write would only waste requests, since both want the same; but the second one's model
-may be older. The election is the Kubernetes client's; this module gives it a lock that outlives an
-API server which does not answer, and hands the lease back at the end, so that the next one need not
-wait for it to run out.
+may be older. Time is this machine's monotonic clock only: a lease has run out when it was *seen*
+unchanged for as long as it lasts, whatever the clocks of others say. At the end it is handed back,
+so that the next one need not wait.
 """
 
 import asyncio
+import contextlib
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Any, Final
+import time
+from collections.abc import Awaitable, Callable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, Protocol
 
-import aiohttp
-from kubernetes.aio import client
-from kubernetes.aio.client.exceptions import ApiException
-from kubernetes.aio.leaderelection.electionconfig import Config
-from kubernetes.aio.leaderelection.leaderelection import LeaderElection
-from kubernetes.aio.leaderelection.resourcelock.leaselock import LeaseLock
+from headwater_operator.cluster.api import ApiError
+from headwater_operator.cluster.kinds import Kind
 
 log = logging.getLogger(__name__)
 
-LEASE_S: Final = 15
-RENEW_S: Final = 10
-RETRY_S: Final = 2
+LEASES: Final = Kind("coordination.k8s.io", "v1", "leases", "Lease", True)
 
-_NO_ANSWER: Final = (aiohttp.ClientError, OSError)
+LEASE_S: Final = 15.0
+RENEW_WITHIN_S: Final = 10.0
+"""Who could not renew for so long stops writing: well before another one may begin."""
+RETRY_S: Final = 2.0
 
 
-class _Lock(LeaseLock):
-    """A lease lock to which no answer is a refusal, not the end of the process."""
+class LeaseApi(Protocol):
+    """What a lease needs of an API. Every method raises `ApiError`."""
 
-    async def get(self, name: str, namespace: str) -> Any:
-        try:
-            return await super().get(name, namespace)
-        except _NO_ANSWER as error:
-            return False, ApiException(status=0, reason=repr(error))
+    async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
+        """Read an object."""
 
-    async def create(self, name: str, namespace: str, election_record: Any) -> bool:
-        try:
-            return bool(await super().create(name, namespace, election_record))
-        except _NO_ANSWER:
-            return False
+    async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Make an object."""
 
-    async def update(self, name: str, namespace: str, updated_record: Any) -> bool:
-        try:
-            return bool(await super().update(name, namespace, updated_record))
-        except _NO_ANSWER:
-            return False
+    async def patch(
+        self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any], subresource: str = ""
+    ) -> dict[str, Any]:
+        """Change an object; refused with 409 if it is not as `metadata.resourceVersion` says."""
 
 
 class LeadershipLostError(Exception):
     """Another operator may lead by now; the process is to end and begin anew."""
 
 
-async def lead(
-    api_client: client.ApiClient,
-    *,
-    namespace: str,
-    name: str,
-    identity: str,
-    work: Callable[[], Awaitable[None]],
-) -> None:
-    """Wait for the lease, then work until cancelled, holding it.
+class Lease:
+    """One process's view of the lease.
 
     Args:
-        api_client: to the API server.
+        api: where it is.
         namespace: of the Lease.
         name: of the Lease.
         identity: who this process is, unlike every other.
-        work: runs while the lease is held.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: LeaseApi,
+        namespace: str,
+        name: str,
+        identity: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._name = name
+        self._identity = identity
+        self._clock = clock
+        self._seen: tuple[str, float] | None = None
+        """The resource version of another's lease, and when it was seen first."""
+
+    async def try_once(self) -> bool:
+        """Take or renew the lease, if it is to be had; returns whether it is ours now.
+
+        Raises:
+            ApiError: there was no answer, or another refusal than that it changed meanwhile.
+        """
+        try:
+            lease = await self._api.get(LEASES, self._namespace, self._name)
+        except ApiError as error:
+            if not error.is_absent:
+                raise
+            return await self._write(None)
+        holder = (lease.get("spec") or {}).get("holderIdentity")
+        if holder and holder != self._identity and not self._has_run_out(lease):
+            return False
+        return await self._write(lease)
+
+    async def hand_back(self) -> None:
+        """Leave the lease to whoever comes next, if it is ours."""
+        with contextlib.suppress(ApiError):  # then it runs out by itself
+            lease = await self._api.get(LEASES, self._namespace, self._name)
+            if lease["spec"].get("holderIdentity") == self._identity:
+                await self._patch(lease, {"holderIdentity": None})
+
+    def _has_run_out(self, lease: Mapping[str, Any]) -> bool:
+        version = lease["metadata"]["resourceVersion"]
+        if self._seen is None or self._seen[0] != version:
+            self._seen = (version, self._clock())
+        lasts = lease["spec"].get("leaseDurationSeconds") or LEASE_S
+        return self._clock() - self._seen[1] > lasts
+
+    async def _write(self, lease: Mapping[str, Any] | None) -> bool:
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        spec: dict[str, Any] = {
+            "holderIdentity": self._identity,
+            "leaseDurationSeconds": int(LEASE_S),
+            "renewTime": now,
+        }
+        before = (lease or {}).get("spec") or {}
+        if before.get("holderIdentity") != self._identity:
+            spec["acquireTime"] = now
+            spec["leaseTransitions"] = (before.get("leaseTransitions") or 0) + bool(lease)
+        try:
+            if lease is None:
+                metadata = {"name": self._name, "namespace": self._namespace}
+                body = {"apiVersion": LEASES.api_version, "kind": LEASES.name}
+                await self._api.create(LEASES, {**body, "metadata": metadata, "spec": spec})
+            else:
+                await self._patch(lease, spec)
+        except ApiError as error:
+            if error.is_conflict:
+                return False  # another one was faster
+            raise
+        return True
+
+    async def _patch(self, lease: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+        metadata = {"resourceVersion": lease["metadata"]["resourceVersion"]}
+        body = {"metadata": metadata, "spec": spec}
+        await self._api.patch(LEASES, self._namespace, self._name, body)
+
+
+async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:
+    """Wait for the lease, then work until cancelled, holding it.
+
+    Args:
+        lease: to wait for.
+        work: runs while it is held.
 
     Raises:
         LeadershipLostError: it could not be renewed in time.
         Exception: what `work` raised.
     """
-    ended = asyncio.get_running_loop().create_future()
-    working: list[asyncio.Task[Any]] = []
-
-    async def begin() -> None:
-        log.info("this operator leads, by lease %s/%s", namespace, name)
-        task = asyncio.current_task()
-        assert task is not None
-        working.append(task)  # the election cancels it when the lease is lost, not at our own end
-        try:
-            await work()
-        except asyncio.CancelledError:
-            raise
-        except BaseException as error:
-            ended.set_exception(error)
-
-    async def lost() -> None:
-        if not ended.done():
-            ended.set_exception(LeadershipLostError(f"lease {namespace}/{name} was not renewed"))
-
-    lock = _Lock(name, namespace, identity, api_client)
-    election = LeaderElection(
-        Config(
-            lock,
-            lease_duration=LEASE_S,
-            renew_deadline=RENEW_S,
-            retry_period=RETRY_S,
-            onstarted_leading=begin,
-            onstopped_leading=lost,
-        )
-    )
-    running = asyncio.create_task(election.run(), name="election")
+    is_ours = await _is_ours(lease)
+    while not is_ours:
+        await asyncio.sleep(RETRY_S)
+        is_ours = await _is_ours(lease)
+    log.info("this operator leads")
+    renewing = asyncio.create_task(_renew(lease), name="lease")
+    working = asyncio.ensure_future(work())
     try:
-        await asyncio.wait({running, ended}, return_when=asyncio.FIRST_COMPLETED)
-        await ended
+        await asyncio.wait({renewing, working}, return_when=asyncio.FIRST_COMPLETED)
+        for task in (renewing, working):
+            if task.done():
+                await task
     finally:
-        for task in (running, *working):
+        for task in (renewing, working):
             task.cancel()
-        await asyncio.gather(running, *working, return_exceptions=True)
-        await _hand_back(lock, identity)
+        await asyncio.gather(renewing, working, return_exceptions=True)
+        await lease.hand_back()
 
 
-async def _hand_back(lock: _Lock, identity: str) -> None:
-    """Leave the lease to whoever comes next, if it is ours."""
-    held, _ = await lock.get(lock.name, lock.namespace)
-    lease = lock.lease_reference
-    if not held or lease is None or lease.spec is None or lease.spec.holder_identity != identity:
-        return
-    lease.spec.holder_identity = None
+async def _renew(lease: Lease) -> None:
+    renewed_s = time.monotonic()
+    while True:
+        await asyncio.sleep(RETRY_S)
+        left_s = renewed_s + RENEW_WITHIN_S - time.monotonic()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(max(0.0, left_s)):
+                began_s = time.monotonic()
+                if await _is_ours(lease):
+                    renewed_s = began_s
+        if time.monotonic() - renewed_s >= RENEW_WITHIN_S:
+            raise LeadershipLostError(f"the lease was not renewed in {RENEW_WITHIN_S:.0f} s")
+
+
+async def _is_ours(lease: Lease) -> bool:
     try:
-        await lock.api_instance.replace_namespaced_lease(lock.name, lock.namespace, lease)
-    except (ApiException, *_NO_ANSWER) as error:
-        log.info("the lease runs out by itself: %s", error)
+        return await lease.try_once()
+    except ApiError as error:
+        log.warning("the lease cannot be read or written: %s", error)
+        return False

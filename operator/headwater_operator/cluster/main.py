@@ -13,16 +13,18 @@ import asyncio
 import logging
 import os
 import secrets
+import signal
 import socket
 import sys
+import threading
 from pathlib import Path
 from typing import Final
 
 import orjson
 
 from headwater_operator.cluster.api import KubernetesApi
-from headwater_operator.cluster.connection import ConnectionSetupError, connect
-from headwater_operator.cluster.leadership import LeadershipLostError, lead
+from headwater_operator.cluster.connection import ConnectionSetupError, address_of, connect
+from headwater_operator.cluster.leadership import LeadershipLostError, Lease, lead
 from headwater_operator.cluster.listing import Listing
 from headwater_operator.cluster.metrics import make_registry
 from headwater_operator.cluster.reconciler import Reconciler
@@ -130,31 +132,40 @@ async def operate(
         registry = make_registry(reconciler, listing)
         identity = f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(4)}"
 
+        lease = Lease(api, namespace, LEASE, identity)
+
         async def work() -> None:
             health.leads = True
             await reconciler.run()
 
         async with serve(make_application(health, reconciler, registry), *listen) as port:
             log.info("serving /healthz, /readyz and /metrics on port %d", port)
-            stop = asyncio.Event()
+            stopping, watches_end = asyncio.Event(), threading.Event()
+            for number in (signal.SIGTERM, signal.SIGINT):
+                asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+            watching = asyncio.create_task(
+                watch(reconciler.cluster, address_of(client), watches_end), name="watches"
+            )
             tasks = [
-                # kopf also takes SIGTERM and SIGINT, and then ends.
-                asyncio.create_task(watch(reconciler.cluster, stop, kubeconfig), name="watches"),
+                asyncio.create_task(stopping.wait(), name="signals"),
                 asyncio.create_task(listing.run(), name="lists"),
-                asyncio.create_task(
-                    lead(client, namespace=namespace, name=LEASE, identity=identity, work=work),
-                    name="leadership",
-                ),
+                asyncio.create_task(lead(lease, work), name="leadership"),
             ]
             try:
-                ended, _ = await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
+                ended, _ = await asyncio.wait(
+                    [watching, *tasks], return_when=asyncio.FIRST_COMPLETED
+                )
                 for task in ended:
-                    task.result()
+                    await task
+                if not stopping.is_set():
+                    raise RuntimeError("the watches have ended by themselves")
+                log.info("stopping")
             finally:
-                for task in tasks[1:]:
+                for task in tasks:
                     task.cancel()
-                stop.set()
                 await asyncio.gather(*tasks, return_exceptions=True)
+                watches_end.set()
+                await asyncio.gather(watching, return_exceptions=True)
     finally:
         await client.close()
 

@@ -10,6 +10,7 @@ class, which is the same choice of policies by `nodeSelector`.
 from collections import defaultdict
 from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from headwater_prov.policy import (
     REFERENCE_SETS,
@@ -25,6 +26,9 @@ from headwater_operator.cluster.judging import Judgement
 from headwater_operator.cluster.observed import Observed
 
 References = tuple[PolicyReference, ...]
+
+NAMESPACES_MAX: Final = 12_000
+"""Most namespaces that a set's references may list together: 0.8 MB of what etcd takes, 1.5 MB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +48,16 @@ class Desired:
     nodes: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     told: Mapping[str, int] = field(default_factory=dict)
     left_out: frozenset[str] = frozenset()
+
+
+def _room(members: list[Judgement]) -> int:
+    """How many of the policies, in their order, fit into one set."""
+    left = NAMESPACES_MAX
+    for number, one in enumerate(members[:REFERENCES_MAX]):
+        left -= len(one.reference.namespaces) if one.reference else 0
+        if left < 0:
+            return number
+    return min(len(members), REFERENCES_MAX)
 
 
 def _at_once(_place: object, references: References) -> References:
@@ -90,10 +104,10 @@ def divide(
     def add(place: object, members: list[Judgement]) -> list[str]:
         # The oldest stay in, so that nobody is crowded out by what came later.
         members = sorted(members, key=lambda one: (one.policy.created, one.policy.uid))
-        left_out.update(one.policy.uid for one in members[REFERENCES_MAX:])
+        room = _room(members)
+        left_out.update(one.policy.uid for one in members[room:])
         references = pace(
-            place,
-            sorted_references(one.reference for one in members[:REFERENCES_MAX] if one.reference),
+            place, sorted_references(one.reference for one in members[:room] if one.reference)
         )
         if not references:
             return []

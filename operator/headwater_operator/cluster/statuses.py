@@ -48,8 +48,9 @@ def policy_status(
             "Accepted",
             False,
             "TooManyPolicies",
-            "the set of policies that its namespace belongs to is full, and older policies stay; "
-            "delete policies, or say with one what several say",
+            "the set of policies that it belongs to is full, and older policies stay; delete "
+            "policies, say with one what several say, or let a policy of the platform select fewer "
+            "namespaces",
         )
     status: dict[str, Any] = {
         "observedGeneration": policy.generation,

@@ -3,18 +3,19 @@
 
 Why: kopf keeps watches alive (bookmarks, inactivity, relists), which is hard to get right, and is
 given nothing else to do: no handler progress, no annotation and no finalizer on anybody's object,
-so a kind can be deleted while the operator is down. Next: `observed`.
+so a kind can be deleted while the operator is down. It has a thread and a loop of its own, because
+at its end it cancels whatever else runs in its loop. Next: `observed`.
 """
 
 import asyncio
 import logging
-import os
-from pathlib import Path
+import threading
+from collections.abc import Callable
 from typing import Any
 
 import kopf
 
-from headwater_operator.cluster.connection import is_in_cluster
+from headwater_operator.cluster.connection import Address, is_in_cluster
 from headwater_operator.cluster.kinds import READ, Kind
 from headwater_operator.cluster.observed import Cluster, observe
 
@@ -35,32 +36,39 @@ def take(cluster: Cluster, kind: Kind, event: kopf.RawEvent) -> None:
         cluster.put(one)
 
 
-def make_registry(cluster: Cluster) -> kopf.OperatorRegistry:
-    """What kopf watches and whom it tells."""
+Tell = Callable[[Kind, kopf.RawEvent], None]
+
+
+def make_registry(tell: Tell, address: Address) -> kopf.OperatorRegistry:
+    """What kopf watches, whom it tells, and how it reaches the API server."""
     registry = kopf.OperatorRegistry()
     for kind in READ:
         kopf.on.event(kind.group, kind.version, kind.plural, registry=registry, id=kind.plural)(
-            _handler(cluster, kind)
+            _handler(tell, kind)
         )
-    kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(
-        _login
-    )
+
+    def login(**arguments: Any) -> kopf.ConnectionInfo | None:
+        if is_in_cluster():
+            return kopf.login_with_service_account(**arguments)  # reads the token again
+        return kopf.ConnectionInfo(
+            server=address.server,
+            ca_path=address.ca_file,
+            certificate_path=address.certificate_file,
+            private_key_path=address.key_file,
+            scheme="Bearer" if address.token else None,
+            token=address.token,
+        )
+
+    kopf.on.login(registry=registry, id="login", errors=kopf.ErrorsMode.TEMPORARY, backoff=5)(login)
     kopf.on.startup(registry=registry, id="settings")(_configure)
     return registry
 
 
-def _handler(cluster: Cluster, kind: Kind) -> Any:
+def _handler(tell: Tell, kind: Kind) -> Any:
     async def seen(event: kopf.RawEvent, **_: Any) -> None:
-        take(cluster, kind, event)
+        tell(kind, event)
 
     return seen
-
-
-def _login(**arguments: Any) -> Any:
-    # Not by a client library: that would import one more of them, 20 MB.
-    if is_in_cluster() and not os.environ.get("KUBECONFIG"):
-        return kopf.login_with_service_account(**arguments)
-    return kopf.login_with_kubeconfig(**arguments)
 
 
 def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
@@ -77,18 +85,27 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.process.ultimate_exiting_timeout = 10
 
 
-async def watch(cluster: Cluster, stop: asyncio.Event, kubeconfig: Path | None = None) -> None:
-    """Watch every kind until `stop` is set, or SIGTERM or SIGINT comes.
+async def watch(cluster: Cluster, address: Address, stop: threading.Event) -> None:
+    """Watch every kind until `stop` is set. To be awaited to its end, not cancelled.
 
     Args:
         cluster: the model.
+        address: of the API server.
         stop: ends the watches.
-        kubeconfig: instead of the pod's service account.
     """
-    if kubeconfig is not None:
-        os.environ["KUBECONFIG"] = str(kubeconfig)
-    # What kopf says of each event is nothing that a person wants to read.
-    logging.getLogger("kopf.objects").setLevel(logging.WARNING)
-    await kopf.operator(
-        registry=make_registry(cluster), clusterwide=True, standalone=True, stop_flag=stop
-    )
+    # What kopf says of each event is nothing that a person wants to read; nor that it does not take
+    # signals outside the main thread: `main` does.
+    logging.getLogger("kopf").setLevel(logging.WARNING)
+    logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
+    loop = asyncio.get_running_loop()
+
+    def tell(kind: Kind, event: kopf.RawEvent) -> None:
+        loop.call_soon_threadsafe(take, cluster, kind, event)
+
+    def run() -> None:
+        registry = make_registry(tell, address)
+        asyncio.run(
+            kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+        )
+
+    await asyncio.to_thread(run)
