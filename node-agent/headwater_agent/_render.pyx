@@ -83,8 +83,9 @@ cdef enum:
     # Runs of versions kept of an object with foreign steps. They answer for a record that another
     # CPU's record has overtaken; no CPU is as many steps behind.
     HISTORY = 8
-    WAITING_CGROUPS = 4096  # of which more is to be known, or nothing is
-    WAITING_TASKS = 256  # of one cgroup that get what becomes known late
+    # Tasks of all cgroups that get what becomes known late: 2 MB. A workload makes as many as it
+    # likes, in cgroups that nobody ever describes.
+    WAITING_TASKS = 16384
     # Longest edge without its names: ids, versions, time, flags, offset and the words around them.
     EDGE_BYTES = 768
 
@@ -318,7 +319,7 @@ cdef class Renderer:
     cdef public uint32_t max_records
     cdef dict cgroups
     cdef set partly_known  # cgroups of which more will be said
-    cdef dict waiting  # by cgroup, serials of tasks that were declared without what is to come
+    cdef dict waiting  # by serial, cgroups of tasks that were declared without what is to come
     cdef dict late  # by serial, what a task's next declaration adds
     cdef readonly uint64_t next_sequence  # of the next captured record, from 1
     cdef readonly uint64_t first_sequence  # of the document's first record
@@ -382,7 +383,7 @@ cdef class Renderer:
         serials = self.table.oldest(keep)
         for serial in serials:
             self.table.drop(serial)
-            self.late.pop(serial, None)
+            self.drop_late(serial)
         return serials
 
     def declare_agent(self, bytes text not None):
@@ -397,17 +398,14 @@ cdef class Renderer:
         Tasks that were declared before get them with their next version. `complete`: nothing more
         will be said of the cgroup.
         """
-        cdef set serials
         if self.cgroups.get(cgroup) != attributes:
             self.cgroups[cgroup] = attributes
-            serials = self.waiting.get(cgroup)
-            if serials is not None:
-                for serial in serials:
-                    if self.table.find(serial) != NULL:
-                        self.late[serial] = attributes
+            for serial, of in self.waiting.items():
+                if of == cgroup:
+                    self.late[serial] = attributes
         if complete:
             self.partly_known.discard(cgroup)
-            self.waiting.pop(cgroup, None)
+            self.await_no_more(cgroup)
         else:
             self.partly_known.add(cgroup)
 
@@ -415,7 +413,7 @@ cdef class Renderer:
         """Forget what the tasks of a cgroup were declared with."""
         self.cgroups.pop(cgroup, None)
         self.partly_known.discard(cgroup)
-        self.waiting.pop(cgroup, None)
+        self.await_no_more(cgroup)
 
     def skip(self, uint64_t count):
         """Leave numbers out: they are a gap's. Only between documents."""
@@ -578,18 +576,25 @@ cdef class Renderer:
 
     cdef int await_description(self, uint64_t serial, uint64_t cgroup) except -1:
         """A task is declared: with all that will be known of its cgroup, or it waits for more."""
-        cdef set serials
-        if self.late:
-            self.late.pop(serial, None)
+        self.drop_late(serial)
         if cgroup in self.cgroups and cgroup not in self.partly_known:
             return 0
-        serials = self.waiting.get(cgroup)
-        if serials is None:
-            if len(self.waiting) >= WAITING_CGROUPS:
-                return 0
-            serials = self.waiting[cgroup] = set()
-        if len(serials) < WAITING_TASKS:
-            serials.add(serial)
+        if len(self.waiting) < WAITING_TASKS:
+            self.waiting[serial] = cgroup
+        return 0
+
+    cdef inline int drop_late(self, uint64_t serial) except -1:
+        """Nothing is to be added to what was said of an object."""
+        if self.late:
+            self.late.pop(serial, None)
+        if self.waiting:
+            self.waiting.pop(serial, None)
+        return 0
+
+    cdef int await_no_more(self, uint64_t cgroup) except -1:
+        """All that will be known of a cgroup is, or it is gone."""
+        for serial in [serial for serial, of in self.waiting.items() if of == cgroup]:
+            del self.waiting[serial]
         return 0
 
     cdef int described(self, Buffer *buffer, const Row *row) except -1:
@@ -856,6 +861,7 @@ cdef class Renderer:
             relation, row.id, version, row.id, row.tenant, flow.flags, flow.offset, NULL, 0, False
         )
         self.table.drop(flow.a)
+        self.drop_late(flow.a)
         if not informed:
             self.host.retire(flow.a)
         return 0
