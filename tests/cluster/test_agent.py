@@ -5,8 +5,9 @@ Promises: G1 (in scope before the containers), G2, G5, G6 (100 edits lose no num
 """
 
 import asyncio
+import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from headwater_prov.policy import PolicyReference
 from headwater_prov.vocabulary import Relation
 
 from tests.cluster.api import Api
-from tests.cluster.control_plane import ControlPlane
+from tests.cluster.control_plane import ROOT, ControlPlane
 from tests.cluster.node import NODES, Node
 from tests.cluster.objects import create_pod, delete_pod, start_pod
 from tests.unit.agent.cluster.layouts import LAYOUTS
@@ -25,6 +26,7 @@ from tests.unit.agent.cluster.policies import compiled, platforms, reference
 
 pytestmark = pytest.mark.usefixtures("definitions")
 
+SYSTEM = "headwater-system"
 CONTAINERD, SYSTEMD = LAYOUTS[0], LAYOUTS[6]
 
 
@@ -261,6 +263,39 @@ async def keep_working(node: Node) -> None:
     while True:
         await asyncio.to_thread(node.kernel.work, 50)
         await asyncio.sleep(0.005)
+
+
+async def test_rights_of_the_chart_and_a_token_of_its_node_are_enough(
+    control_plane: ControlPlane,
+    node: Node,
+    namespace: str,
+    tenant: str,
+    new_node: Callable[..., dict[str, Any]],
+) -> None:
+    await asyncio.to_thread(grant_rights, control_plane)
+    await asyncio.to_thread(new_node, name=node.name)
+    token = await asyncio.to_thread(
+        lambda: control_plane.token(SYSTEM, "headwater-agent", node=node.name)
+    )
+    kubeconfig = control_plane.kubeconfig_for_token(token)
+    node.options = dataclasses.replace(node.options, kubeconfig=kubeconfig)
+    policy = compiled()
+    pod = await make_pod(node, namespace, "web-1")
+    cgroup = node.make_pod(CONTAINERD, uid(pod))
+    async with node.agent():
+        name = await node.told((reference("p", policy, namespace, tenant), policy))
+        await node.scope(cgroup)
+        await node.says(lambda status: status.get("policySets") == [name])
+
+
+def grant_rights(control_plane: ControlPlane) -> None:
+    """Apply what the chart gives an agent."""
+    answer = control_plane.api.exchange(
+        "POST", "/api/v1/namespaces", {"metadata": {"name": SYSTEM}}
+    )
+    assert answer.status in (201, 409), answer
+    for name in ("agent.yaml", "admission.yaml"):
+        control_plane.kubectl("apply", "-f", ROOT / "charts" / "headwater" / "access" / name)
 
 
 async def test_agent_follows_through_a_restart_of_the_api_server(
