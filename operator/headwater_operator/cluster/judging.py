@@ -149,8 +149,8 @@ class Judge:
         if len(where) > NAMESPACES_MAX:
             return refused(
                 "TooManyNamespaces",
-                f"spec.namespaceSelector matches {len(where)} namespaces, and one policy applies to "
-                f"{NAMESPACES_MAX} at most; write several policies that select fewer each",
+                f"spec.namespaceSelector matches {len(where)} namespaces, more than the "
+                f"{NAMESPACES_MAX} of one policy; write several that select fewer each",
             )
         reference = PolicyReference(
             namespace=None if is_platforms else policy.namespace,
