@@ -135,6 +135,7 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
     {
         # ProvenancePolicy, ClusterProvenancePolicy
         f"self.all(key, key.size() <= 317 && key.matches('{LABEL_KEY}'))": _are_label_keys,
+        "self.all(key, type(self[key]) == string)": lambda labels: None not in labels.values(),
         f"self.matches('{LABEL_KEY}')": lambda text: matches(LABEL_KEY, text),
         f"self.matches('{LABEL_VALUE}')": lambda text: matches(LABEL_VALUE, text),
         (

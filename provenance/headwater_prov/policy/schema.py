@@ -62,6 +62,7 @@ _READ_APART: Final = frozenset(
         "required",
         "default",
         "format",
+        "nullable",  # what is null has no value here, see `checking`
         "x-kubernetes-list-type",
         "x-kubernetes-list-map-keys",
         "x-kubernetes-map-type",
