@@ -197,8 +197,9 @@ class NodeAgent:
         """Have the configuration follow what the node is told."""
         backoff = Backoff(self._settings.backoff, self._chance)
         done: tuple[object, ...] = ()
-        pause: float | None = None
+        retry_at: float | None = None
         while True:
+            pause = None if retry_at is None else max(0.0, retry_at - time.monotonic())
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._told.wait(), pause)
             self._told.clear()
@@ -209,14 +210,14 @@ class NodeAgent:
             namespaces = frozenset(self.pods.namespaces()) | {
                 pod.namespace for pod in self.placer.known_pods()
             }
-            if done == (spec, namespaces) and pause is None:
-                continue
             if done != (spec, namespaces):
                 backoff.succeed()
+            elif retry_at is None or time.monotonic() < retry_at:
+                continue  # a pod changed, and nothing that is looked up
             configuration = await self.resolver.resolve(spec, namespaces)
             done = (spec, namespaces)
             is_retried = any(each.reason in RETRIED for each in configuration.failures)
-            pause = backoff.fail() if is_retried else None
+            retry_at = time.monotonic() + backoff.fail() if is_retried else None
             for failure in configuration.failures if backoff.failures <= 1 else ():
                 log.warning("%s/%s: %s", failure.namespace, failure.name, failure.message)
             self._moved.set()
