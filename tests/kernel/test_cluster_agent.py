@@ -24,7 +24,8 @@ from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_operator.accounts import agent_user
 from headwater_prov.document import Document
 from headwater_prov.identifiers import node_token
-from headwater_prov.policy import reference_set_name
+from headwater_prov.policy import CompiledPolicy, reference_set_name
+from headwater_prov.vocabulary import Relation
 
 from tests.unit.agent.cluster.fake_api import FakeApi, running
 from tests.unit.agent.cluster.layouts import LAYOUTS, make_hierarchy, remove
@@ -41,6 +42,16 @@ PROGRAM = """
 import sys
 open(sys.argv[1]).read()
 """
+COUNTING = """
+import os, sys, time
+number = 0
+while not os.path.exists(sys.argv[1] + "/enough"):
+    number += 1
+    with open(f"{sys.argv[1]}/number-{number}", "w") as file:
+        file.write("x")
+    time.sleep(0.02)
+"""
+EDITS = 100
 
 
 def pod(name: str, uid: str, app: str) -> dict[str, Any]:
@@ -63,14 +74,8 @@ class Node:
         self.root = hierarchy
         self.bundles = directory / "bundles"
         self.fake = FakeApi()
-        policy = compiled("web")
-        references = [reference("p", policy, "shop", "alpha")]
-        self.set = reference_set_name(references)
-        spec = {"references": [each.as_json() for each in references]}
-        self.fake.objects[f"{COMPILED}/{self.set}"] = {"spec": spec}
-        self.fake.objects[f"{COMPILED}/{policy.hash}"] = {"spec": {"canonical": policy.canonical}}
-        told = {"metadata": {"uid": "n", "generation": 1}, "spec": {"policySets": [self.set]}}
-        self.fake.kept[NODES] = [told]
+        self.sets = [self._put(compiled("web", *without)) for without in ((), (Relation.GETATTR,))]
+        self.fake.kept[NODES] = [self._told(0)]
         self.fake.kept[PODS] = []
         user = agent_user(nats.keys, node_token(bytes.fromhex(MACHINE)), lifetime_s=3600.0)
         (directory / "agent.creds").write_text(user.text())
@@ -78,6 +83,27 @@ class Node:
         (directory / "keys").mkdir()
         (directory / "keys" / "alpha").write_bytes(secrets.token_bytes(32))
         self.url = nats.url
+
+    def _put(self, policy: CompiledPolicy) -> str:
+        """A policy, and the set that holds its reference; returns the set's name."""
+        references = [reference("p", policy, "shop", "alpha")]
+        name = reference_set_name(references)
+        spec = {"references": [each.as_json() for each in references]}
+        self.fake.objects[f"{COMPILED}/{name}"] = {"spec": spec}
+        self.fake.objects[f"{COMPILED}/{policy.hash}"] = {"spec": {"canonical": policy.canonical}}
+        return name
+
+    def _told(self, edit: int) -> dict[str, Any]:
+        """The node's object after so many edits."""
+        version = str(edit + 2)
+        return {
+            "metadata": {"uid": "n", "generation": edit + 1, "resourceVersion": version},
+            "spec": {"policySets": [self.sets[edit % 2]]},
+        }
+
+    def edit(self, edit: int) -> None:
+        """Tell the node the other policy."""
+        self.fake.say(NODES, "MODIFIED", self._told(edit))
 
     def options(self, server: str) -> ClusterOptions:
         (self.directory / "config").write_text(CONFIG.format(server=server))
@@ -93,10 +119,14 @@ class Node:
             kubeconfig=self.directory / "config",
         )
 
-    async def applied(self) -> None:
+    async def applied(self, edit: int = 0) -> None:
         """Wait until the agent says that it has what it was told."""
         async with asyncio.timeout(300):
-            while not any(each["status"]["policySets"] == [self.set] for each in self.fake.patches):
+            while not any(
+                each["status"]["observedGeneration"] == edit + 1
+                and each["status"]["policySets"] == [self.sets[edit % 2]]
+                for each in self.fake.patches
+            ):
                 await asyncio.sleep(0.1)
 
     async def start(self, uid: str, *arguments: str, name: str = "main") -> None:
@@ -133,14 +163,36 @@ def paths(document: Document) -> set[str]:
     }
 
 
-async def test_g1_pod_is_captured_from_its_first_exec_and_named(tmp_path: Path) -> None:
+def written(directory: Path) -> list[str]:
+    return [name for name in os.listdir(directory) if name.startswith("number-")]
+
+
+async def edit_under_work(node: Node, directory: Path, uid: str) -> int:
+    """Edit the policy while a pod writes numbered files; returns how many it wrote."""
+    os.mkdir(directory)
+    working = asyncio.create_task(node.start(uid, COUNTING, str(directory)))
+    async with asyncio.timeout(60):
+        while not written(directory):
+            await asyncio.sleep(0.05)
+    for edit in range(1, EDITS + 1):
+        node.edit(edit)
+        await asyncio.sleep(0.1)
+    await node.applied(EDITS)
+    (directory / "enough").write_text("")
+    await working
+    return len(written(directory))
+
+
+async def test_g1_g6_pod_is_captured_from_its_first_exec_through_every_edit(tmp_path: Path) -> None:
     hierarchy = make_hierarchy()
     if hierarchy is None:
         pytest.skip("no cgroup v2 hierarchy that can be written")
     files = {name: tmp_path / f"{name}.txt" for name in ("early", "late", "other")}
     for path in files.values():
         path.write_text(path.name)
-    uids = {name: f"{secrets.token_hex(4)}-1111-2222-3333-444455556666" for name in files}
+    uids = {
+        name: f"{secrets.token_hex(4)}-1111-2222-3333-444455556666" for name in (*files, "busy")
+    }
     try:
         with EmbeddedNats(tmp_path / "nats") as nats:
             await nats.ensure_tenant("alpha")
@@ -167,7 +219,9 @@ async def test_g1_pod_is_captured_from_its_first_exec_and_named(tmp_path: Path) 
                 (cgroup / "cgroup.procs").write_text(str(process.pid))
                 node.fake.say(PODS, "ADDED", pod("late", uids["late"], "web"))
                 assert await process.wait() == 0
+                node.fake.say(PODS, "ADDED", pod("busy", uids["busy"], "web"))
                 await asyncio.sleep(0.5)
+                numbers = await edit_under_work(node, tmp_path / "busy", uids["busy"])
                 stop.set()
                 balances = await agent
             document, account = await fetch_all(nats.access, "alpha")
@@ -184,4 +238,10 @@ async def test_g1_pod_is_captured_from_its_first_exec_and_named(tmp_path: Path) 
     tasks = [each.attributes for each in document.vertices.values() if "hw:pod" in each.attributes]
     named = {(each["hw:pod"], each["hw:podUid"], each.get("hw:container", "")) for each in tasks}
     assert ("early", uids["early"], "main") in named
-    assert {name for name, _, _ in named} == {"early", "late"}
+    assert {name for name, _, _ in named} == {"early", "late", "busy"}
+    assert numbers > EDITS
+    wanted = {f"{tmp_path}/busy/number-{number}" for number in range(1, numbers + 1)}
+    assert not wanted - found
+    assert balance.declared == 0
+    begun = {each["status"]["epoch"] for each in node.fake.patches}
+    assert max(begun) > 10, "hardly an edit came into force"
