@@ -27,6 +27,7 @@ from tests.integration.nats.batches import (
     eventually,
     publish,
 )
+from tests.integration.nats.freezing import freeze
 
 
 async def fill(server: EmbeddedNats, first: int, last: int, node: str = NODE) -> None:
@@ -138,7 +139,7 @@ async def test_question_ends_with_its_connection(server: EmbeddedNats) -> None:
         durable=None,
     )
     pid = server.server_pid
-    os.kill(pid, signal.SIGSTOP)
+    freeze(pid)
     asking = asyncio.create_task(session.last_sequence())
     await asyncio.sleep(0.2)
     assert not asking.done()

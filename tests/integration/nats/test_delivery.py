@@ -33,6 +33,7 @@ from tests.integration.nats.batches import (
     publish,
     stored_ids,
 )
+from tests.integration.nats.freezing import freeze, thaw
 
 FAST = DeliverySettings(
     retry_interval_s=0.05, retry_interval_max_s=0.3, drain_timeout_s=15.0, declare_timeout_s=3.0
@@ -109,10 +110,10 @@ async def test_g3_server_stopped_for_a_while_and_continued(server: EmbeddedNats)
     window = await connected_window(server, answer_timeout_s=0.5)
     async with queue_on(window) as queue:
         queue.offer(batch("acme", number) for number in range(1, 100))
-        os.kill(server.server_pid, signal.SIGSTOP)
+        freeze(server.server_pid)
         queue.offer(batch("acme", number) for number in range(100, 300))
         await asyncio.sleep(1.5)
-        os.kill(server.server_pid, signal.SIGCONT)
+        thaw(server.server_pid)
         assert await queue.drain() == []
     assert window.statistics.unknown > 0
     await window.stop()
@@ -157,11 +158,11 @@ async def test_g2_more_than_the_queue_holds_is_declared_exactly(server: Embedded
         queue_bytes=200_000, retry_interval_s=0.05, retry_interval_max_s=0.2, drain_timeout_s=15
     )
     async with queue_on(window, small) as queue:
-        os.kill(server.server_pid, signal.SIGSTOP)
+        freeze(server.server_pid)
         for number in range(1, 102):
             queue.offer([batch("acme", number, padding=8_000)])
         await asyncio.sleep(0.2)
-        os.kill(server.server_pid, signal.SIGCONT)
+        thaw(server.server_pid)
         assert await queue.drain() == []
     await window.stop()
     async with TenantStream(server.url, server.tenant_credentials("acme").text) as stream:
@@ -253,21 +254,21 @@ async def test_g8_server_that_stopped_reading_is_left_and_found_again(
     batches = [batch("acme", number, padding=1_000_000) for number in range(1, 18)]
     window = await connected_window(server, max_bytes=32 * 1024 * 1024, answer_timeout_s=1.0)
     fates = Fates()
-    os.kill(server.server_pid, signal.SIGSTOP)
+    freeze(server.server_pid)
     for number, each in enumerate(batches, start=1):
         await window.put(each, fates.of(number))
     await eventually(lambda: not window.statistics.connected, 5)
     assert await window.drain(5) and fates.count(Fate.UNKNOWN) == 17
-    os.kill(server.server_pid, signal.SIGCONT)
+    thaw(server.server_pid)
     again = await publish(window, batches)
     assert again.count(Fate.STORED) == 17
-    os.kill(server.server_pid, signal.SIGSTOP)
+    freeze(server.server_pid)
     for number, each in enumerate(batches, start=1):
         await window.put(each, fates.of(number))
     begin = time.monotonic()
     await window.stop()
     assert time.monotonic() - begin < 3
-    os.kill(server.server_pid, signal.SIGCONT)
+    thaw(server.server_pid)
     ids = await stored_ids(server, "acme")
     assert len(ids) == 17 and set(ids.values()) == {1}
 
