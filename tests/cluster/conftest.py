@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from headwater_cli.embedded_nats import EmbeddedNats
 
 from tests.cluster.control_plane import ROOT, Api, ControlPlane, wait_until
 from tests.cluster.objects import create_node
@@ -34,6 +35,13 @@ def definitions(control_plane: ControlPlane) -> str:
         "wait", "--for=condition=Established", "--timeout=20s", "--recursive=false", "-f", CRDS
     )
     return said
+
+
+@pytest.fixture(scope="module")
+def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
+    """A real nats-server in JWT mode, without tenants yet."""
+    with EmbeddedNats(tmp_path_factory.mktemp("nats") / "state") as nats:
+        yield nats
 
 
 @pytest.fixture

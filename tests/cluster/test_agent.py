@@ -7,7 +7,7 @@ Promises: G1 (in scope before the containers), G2, G5, G6 (100 edits lose no num
 import asyncio
 import dataclasses
 import secrets
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -28,12 +28,6 @@ pytestmark = pytest.mark.usefixtures("definitions")
 
 SYSTEM = "headwater-system"
 CONTAINERD, SYSTEMD = LAYOUTS[0], LAYOUTS[6]
-
-
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats") / "state") as nats:
-        yield nats
 
 
 @pytest.fixture

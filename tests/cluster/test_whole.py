@@ -42,12 +42,6 @@ def operator(control_plane: ControlPlane) -> Iterator[OperatorProcess]:
         yield process
 
 
-@pytest.fixture(scope="module")
-def nats(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedNats]:
-    with EmbeddedNats(tmp_path_factory.mktemp("nats") / "state") as nats:
-        yield nats
-
-
 @pytest.fixture
 async def node(
     control_plane: ControlPlane, operator: OperatorProcess, nats: EmbeddedNats, tmp_path: Path
