@@ -15,6 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from headwater_operator.cluster.api import KubernetesApi
+from headwater_operator.cluster.connection import connect
+from headwater_operator.cluster.kinds import CLUSTER_POLICIES
+from headwater_operator.cluster.settings import OperatorSettings
 
 from tests.cluster.api import Api, ApiError
 from tests.cluster.control_plane import ROOT, ControlPlane, KubectlError, wait_until
@@ -440,6 +444,19 @@ def test_ten_thousand_edits_of_one_tenant_do_not_hold_up_another(
     )
     assert writes - writes_before < 60, "one write for each edit would be hundreds"
     wait_until(lambda: is_told(api, node, busy), what="the last edit comes", timeout_s=30.0)
+
+
+async def test_kind_without_objects_is_listed(control_plane: ControlPlane) -> None:
+    """An empty list of metadata only says `"items": null`, which once ended the operator."""
+    client = await connect(OperatorSettings(), control_plane.admin_kubeconfig)
+    try:
+        for is_metadata in (False, True):
+            items, version = await KubernetesApi(client).list(
+                CLUSTER_POLICIES, metadata_only=is_metadata
+            )
+            assert items == [] and version > 0
+    finally:
+        await client.close()
 
 
 def test_metrics_and_log_say_what_happened_and_no_more(

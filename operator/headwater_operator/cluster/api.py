@@ -100,7 +100,7 @@ class KubernetesApi:
                 while True:
                     path = f"{kind.path()}?{urlencode(query)}"
                     page = await self._request("GET", path, accept=accept)
-                    items += page["items"]
+                    items += page["items"] or ()  # null in an empty list of metadata only
                     proceed = page["metadata"].get("continue")
                     if not proceed:
                         return items, int(page["metadata"]["resourceVersion"])

@@ -60,6 +60,8 @@ async def connect(settings: OperatorSettings, kubeconfig: Path | None = None) ->
     configuration = Configuration()
     # Watches are kopf's own; these are requests of workers, lists and the lease.
     configuration.connection_pool_maxsize = settings.workers + 8
+    # By default each request looks for a .netrc, in a thread of its own.
+    configuration.client_session_kwargs = {"trust_env": False}
     try:
         if kubeconfig is None and is_in_cluster():
             config.load_incluster_config(client_configuration=configuration)

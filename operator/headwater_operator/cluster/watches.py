@@ -11,7 +11,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Final
 
 import kopf
 
@@ -20,6 +20,9 @@ from headwater_operator.cluster.kinds import READ, Kind
 from headwater_operator.cluster.observed import Cluster, observe
 
 log = logging.getLogger(__name__)
+
+GATHER_S: Final = 0.02
+"""How long events are gathered before the model is told."""
 
 
 def take(cluster: Cluster, kind: Kind, event: kopf.RawEvent) -> None:
@@ -37,6 +40,37 @@ def take(cluster: Cluster, kind: Kind, event: kopf.RawEvent) -> None:
 
 
 Tell = Callable[[Kind, kopf.RawEvent], None]
+
+
+class Handover:
+    """Brings events from kopf's thread to the model's, many at a time.
+
+    Why: waking the other thread gives the interpreter away, and to get it back takes 5 ms while the
+    other one computes. With a waking for each event, 5,000 nodes' reports would take half a minute.
+
+    Args:
+        cluster: the model.
+        loop: in whose thread the model is.
+    """
+
+    def __init__(self, cluster: Cluster, loop: asyncio.AbstractEventLoop) -> None:
+        self._cluster = cluster
+        self._loop = loop
+        self._waiting: list[tuple[Kind, kopf.RawEvent]] = []
+
+    def tell(self, kind: Kind, event: kopf.RawEvent) -> None:
+        """Hand over one event, soon; called in kopf's thread."""
+        self._waiting.append((kind, event))
+        if len(self._waiting) == 1:
+            asyncio.get_running_loop().call_later(GATHER_S, self._flush)
+
+    def _flush(self) -> None:
+        events, self._waiting = self._waiting, []
+        self._loop.call_soon_threadsafe(self._take, events)
+
+    def _take(self, events: list[tuple[Kind, kopf.RawEvent]]) -> None:
+        for kind, event in events:
+            take(self._cluster, kind, event)
 
 
 def make_registry(tell: Tell, address: Address) -> kopf.OperatorRegistry:
@@ -97,13 +131,10 @@ async def watch(cluster: Cluster, address: Address, stop: threading.Event) -> No
     # signals outside the main thread: `main` does.
     logging.getLogger("kopf").setLevel(logging.WARNING)
     logging.getLogger("kopf._core.reactor.running").setLevel(logging.ERROR)
-    loop = asyncio.get_running_loop()
-
-    def tell(kind: Kind, event: kopf.RawEvent) -> None:
-        loop.call_soon_threadsafe(take, cluster, kind, event)
+    handover = Handover(cluster, asyncio.get_running_loop())
 
     def run() -> None:
-        registry = make_registry(tell, address)
+        registry = make_registry(handover.tell, address)
         asyncio.run(
             kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
         )
