@@ -11,7 +11,7 @@ from typing import Final
 from headwater_prov.policy.schema import GROUP, VERSION
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)  # each is there once, and a key of every look-up
 class Kind:
     """One kind of object of the API.
 

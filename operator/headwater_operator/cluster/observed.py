@@ -9,15 +9,19 @@ An object never goes back to an older state: whoever of the three comes late is 
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from types import MappingProxyType
-from typing import Any
+from typing import Any, Final
 
-from headwater_operator.cluster.kinds import COMPILED, NODES, READ, Kind
+from headwater_operator.cluster.kinds import COMPILED, NODES, PROVENANCE_NODES, READ, Kind
 
 Key = tuple[str, str]
 """Namespace (empty for objects of none) and name."""
 
 NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+REPORTED: Final = ("captureMode", "policySets", "failures", "lost", "lastReported")
+"""What the operator reads in a node's status; the last one is no more than a sign of life."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +61,14 @@ class Observed:
     def key(self) -> Key:
         """By which `Cluster` holds it."""
         return (self.namespace, self.name)
+
+    def has_same_report(self, other: "Observed") -> bool:
+        """Of ProvenanceNodes: whether the agents say the same, be it at another time."""
+        return (
+            self.uid == other.uid
+            and bool(self.status.get("lastReported")) == bool(other.status.get("lastReported"))
+            and all(self.status.get(key) == other.status.get(key) for key in REPORTED[:-1])
+        )
 
     def has_same_spec(self, other: "Observed") -> bool:
         """Whether nothing but its status is different."""
@@ -99,16 +111,33 @@ def trimmed(kind: Kind, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Map
     """An object's spec and status without what the operator never reads.
 
     A Node's status lists images and addresses, 10 KB and more, and changes every few minutes; a
-    compiled policy's text is known by its name.
+    compiled policy's text is known by its name. Lists of sets' names are tuples: see `_shared`.
     """
     spec = dict(body.get("spec") or {})
     if kind.group:
+        status = dict(body.get("status") or {})
         if kind is COMPILED:
             spec.pop("canonical", None)
-        return spec, dict(body.get("status") or {})
+        elif kind is PROVENANCE_NODES:
+            spec = _with_shared_sets(spec)
+            status = {key: status[key] for key in REPORTED if key in status}
+            status = _with_shared_sets(status)
+        return spec, status
     if kind is NODES:
         return {"taints": [taint["key"] for taint in spec.get("taints") or ()]}, NOTHING
     return NOTHING, NOTHING
+
+
+def _with_shared_sets(part: dict[str, Any]) -> dict[str, Any]:
+    if part.get("policySets"):
+        part["policySets"] = _shared(tuple(part["policySets"]))
+    return part
+
+
+@lru_cache(maxsize=256)
+def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The same names as one object: 5,000 nodes name the same 31 sets, each of them twice."""
+    return names
 
 
 Changed = Callable[[Observed | None, Observed | None], None]

@@ -18,6 +18,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from enum import IntEnum
+from functools import partial
 from typing import Any, NamedTuple
 
 from headwater_prov.policy import (
@@ -80,6 +81,13 @@ class Item(NamedTuple):
     key: Key
 
 
+class _Said(NamedTuple):
+    """A status as it should be, and all that it follows from."""
+
+    basis: object
+    status: dict[str, Any]
+
+
 class NotYetError(Exception):
     """Something else has to be written first."""
 
@@ -125,7 +133,7 @@ class Reconciler:
         self._node_bucket = Bucket(settings.node_writes_per_s, settings.node_writes_per_s / 4)
         self._count_bucket = Bucket(settings.count_writes_per_s, settings.count_writes_per_s)
         self._transitions = Transitions(api.emit)
-        self._statuses: dict[tuple[Kind, Key], dict[str, Any]] = {}
+        self._statuses: dict[tuple[Kind, Key], _Said] = {}
         self._told_since: dict[str, float] = {}
         self._unneeded_since: dict[str, float] = {}
         self._sets: dict[str, References] = {}
@@ -147,6 +155,8 @@ class Reconciler:
             # Five thousand of them change after an edit; each is held against what is desired.
             if self._is_computed and self._node_difference(about.key) is not None:
                 self.queue.add(Item("node", PROVENANCE_NODES, about.key), Task.NODE)
+            if old is not None and new is not None and old.has_same_report(new):
+                return  # a sign of life, or our own write: nothing to be said
         elif about.kind is COMPILED:
             self._is_stale |= new is None  # somebody may have deleted what is needed
         elif old is None or new is None or not old.has_same_spec(new):
@@ -158,6 +168,7 @@ class Reconciler:
     async def run(self) -> None:
         """Reconcile until cancelled. May be run again afterwards, by the next term as leader."""
         self._is_stale = True
+        self._statuses = {}  # what was queued in an earlier term is queued no more
         self._wake.set()
         self._hurry.set()
         async with asyncio.TaskGroup() as tasks:
@@ -240,19 +251,19 @@ class Reconciler:
         told = self.cluster.of(PROVENANCE_NODES).get(key)
         if node is None or node.is_leaving:
             return None if told is None or told.is_leaving else {}
-        wanted = list(self.desired.nodes.get(node.name, ()))
-        owner = {
-            "apiVersion": NODES.api_version,
-            "kind": NODES.name,
-            "name": node.name,
-            "uid": node.uid,
-        }
+        wanted = self.desired.nodes.get(node.name, ())
         change: dict[str, Any] = {}
         # A node made again under its name: the garbage collector would take this with the old one.
         if told is None or told.owner != node.uid:
+            owner = {
+                "apiVersion": NODES.api_version,
+                "kind": NODES.name,
+                "name": node.name,
+                "uid": node.uid,
+            }
             change["metadata"] = {"name": node.name, "ownerReferences": [owner]}
-        if told is None or list(told.spec.get("policySets") or ()) != wanted:
-            change["spec"] = {"policySets": wanted}
+        if told is None or told.spec.get("policySets", ()) != wanted:
+            change["spec"] = {"policySets": list(wanted)}
         return change or None
 
     # -- what is said ------------------------------------------------------------------------------
@@ -261,7 +272,16 @@ class Reconciler:
         """Hold every status against what it should be."""
         clock, now = self._clock(), self._now()
         reports = self._reports(clock)
-        self._statuses = {}
+        before, self._statuses = self._statuses, {}
+
+        def say(about: Observed, basis: object, make: Callable[[], dict[str, Any]]) -> None:
+            """What is said follows from the basis and the object: the same again is left alone."""
+            said = before.get((about.kind, about.key))
+            if said is None or said.basis != (about.version, basis):
+                said = _Said((about.version, basis), make())
+                self._queue_status(about, said.status)
+            self._statuses[about.kind, about.key] = said
+
         for judgement in self.judgements.values():
             policy = judgement.policy
             # The model may be newer than the judgement in what only a status says.
@@ -270,21 +290,30 @@ class Reconciler:
             counts = Counts(desired=desired)
             if judgement.reference is not None:
                 counts = reports.of(judgement.reference, desired)
-            after = policy_status(
-                judgement,
-                counts,
-                reports.lost[judgement.tenant],
-                is_left_out=policy.uid in self.desired.left_out,
-                before=policy.status,
-                now=now,
+            lost = reports.lost[judgement.tenant]
+            is_left_out = policy.uid in self.desired.left_out
+            say(
+                policy,
+                (judgement, counts, lost, is_left_out),
+                partial(
+                    policy_status,
+                    judgement,
+                    counts,
+                    lost,
+                    is_left_out=is_left_out,
+                    before=policy.status,
+                    now=now,
+                ),
             )
-            self._say_of(policy, after)
         for tenant in self.cluster.of(TENANTS).values():
-            self._say_of(tenant, tenant_status(tenant, self.ownership, now))
+            say(
+                tenant,
+                self.ownership.of(tenant.name),
+                partial(tenant_status, tenant, self.ownership, now),
+            )
 
-    def _say_of(self, about: Observed, after: dict[str, Any]) -> None:
+    def _queue_status(self, about: Observed, after: dict[str, Any]) -> None:
         if merge_patch(about.status, after):
-            self._statuses[about.kind, about.key] = after
             queue = self.queue if is_urgent(about.status, after) else self.counts
             queue.add(Item("status", about.kind, about.key), Task.STATUS)
 
@@ -292,7 +321,7 @@ class Reconciler:
         nodes = self.cluster.of(NODES)
         for name, wanted in self.desired.nodes.items():
             told = self.cluster.of(PROVENANCE_NODES).get(("", name))
-            if told is None or tuple(told.status.get("policySets") or ()) == wanted:
+            if told is None or told.status.get("policySets", ()) == wanted:
                 self._told_since[name] = clock
             else:
                 self._told_since.setdefault(name, clock)
@@ -422,22 +451,25 @@ class Reconciler:
             await self._create(PROVENANCE_NODES, key[1], change)
 
     async def _write_status(self, kind: Kind, key: Key) -> None:
-        after = self._statuses.get((kind, key))
+        said = self._statuses.get((kind, key))
         about = self.cluster.of(kind).get(key)
-        if after is None or about is None:
+        if said is None or about is None:
             return
-        if not is_urgent(about.status, after):
+        if not is_urgent(about.status, said.status):
             await self._spend(self._count_bucket)
-            after = self._statuses.get((kind, key))
+            said = self._statuses.get((kind, key))
             about = self.cluster.of(kind).get(key)
-            if after is None or about is None:
+            if said is None or about is None:
                 return
-        patch = merge_patch(about.status, after)
+        patch = merge_patch(about.status, said.status)
         if not patch:
             return
-        with contextlib.suppress(_GoneError):
+        try:
             await self._patch(kind, key, {"status": patch}, "status")
-            self._transitions.note(about, after)
+        except _GoneError:
+            self._statuses.pop((kind, key), None)  # its watch tells; if not, it is said again
+        else:
+            self._transitions.note(about, said.status)
 
     async def _delete_compiled(self, key: Key) -> None:
         one = self.cluster.of(COMPILED).get(key)

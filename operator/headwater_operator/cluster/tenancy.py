@@ -33,6 +33,10 @@ class Ownership:
     owned: Mapping[str, tuple[str, ...]]
     conflicts: Mapping[str, tuple[tuple[str, str], ...]]
 
+    def of(self, tenant: str) -> tuple[object, object]:
+        """All that this says of one tenant: what it owns, and its conflicts."""
+        return self.owned.get(tenant), self.conflicts.get(tenant)
+
 
 def claims(tenant: Observed, namespaces: Mapping[Key, Observed]) -> set[str]:
     """The namespaces that a tenant claims: listed ones, whether or not they exist, and selected."""
