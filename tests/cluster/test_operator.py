@@ -460,7 +460,7 @@ async def test_kind_without_objects_is_listed(control_plane: ControlPlane) -> No
     try:
         for is_metadata in (False, True):
             items, version = await KubernetesApi(client).list(
-                CLUSTER_POLICIES, metadata_only=is_metadata
+                CLUSTER_POLICIES, dict, metadata_only=is_metadata
             )
             assert items == [] and version > 0
     finally:

@@ -6,8 +6,8 @@ class of their own. Watches are kopf's (`handlers`). Answers are plain JSON: bui
 models of 5,000 nodes would take the larger part of the operator's time.
 """
 
-from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode
 
 import aiohttp
@@ -16,6 +16,8 @@ from kubernetes.aio.client import ApiClient
 from kubernetes.aio.client.exceptions import ApiException
 
 from headwater_operator.cluster.kinds import Kind
+
+T = TypeVar("T")
 
 PAGE: Final = 500
 """Objects in one answer to a list: 2 MB of nodes at the most."""
@@ -57,12 +59,13 @@ class Api(Protocol):
     """What `reconciler` needs of an API. Every method raises `ApiError`."""
 
     async def list(
-        self, kind: Kind, *, metadata_only: bool = False
-    ) -> tuple[list[dict[str, Any]], int]:
-        """All objects of a kind, and the list's resource version.
+        self, kind: Kind, keep: Callable[[dict[str, Any]], T], *, metadata_only: bool = False
+    ) -> tuple[list[T], int]:
+        """What is to be kept of all objects of a kind, and the list's resource version.
 
         Args:
             kind: of which kind.
+            keep: takes an object; returns what is kept of it, much less than 5,000 whole Nodes.
             metadata_only: leave out all but the objects' metadata.
         """
 
@@ -89,18 +92,19 @@ class KubernetesApi:
         self._client = client
 
     async def list(
-        self, kind: Kind, *, metadata_only: bool = False
-    ) -> tuple[list[dict[str, Any]], int]:
-        """See `Api`; in pages, so neither side ever holds all of it twice."""
+        self, kind: Kind, keep: Callable[[dict[str, Any]], T], *, metadata_only: bool = False
+    ) -> tuple[list[T], int]:
+        """See `Api`; in pages, so no more than one of them is there at a time."""
         accept = _METADATA_ONLY if metadata_only else "application/json"
         while True:
-            items: list[dict[str, Any]] = []
+            items: list[T] = []
             query: dict[str, Any] = {"limit": PAGE}
             try:
                 while True:
                     path = f"{kind.path()}?{urlencode(query)}"
                     page = await self._request("GET", path, accept=accept)
-                    items += page["items"] or ()  # null in an empty list of metadata only
+                    # null in an empty list of metadata only
+                    items += map(keep, page["items"] or ())
                     proceed = page["metadata"].get("continue")
                     if not proceed:
                         return items, int(page["metadata"]["resourceVersion"])

@@ -26,6 +26,8 @@ LEASE_S: Final = 15.0
 RENEW_WITHIN_S: Final = 10.0
 """Who could not renew for so long stops writing: well before another one may begin."""
 RETRY_S: Final = 2.0
+HAND_BACK_WITHIN_S: Final = 3.0
+"""An API server that does not answer may not hold up the end of the process."""
 
 
 class LeaseApi(Protocol):
@@ -93,10 +95,15 @@ class Lease:
 
     async def hand_back(self) -> None:
         """Leave the lease to whoever comes next, if it is ours."""
-        with contextlib.suppress(ApiError):  # then it runs out by itself
-            lease = await self._api.get(LEASES, self._namespace, self._name)
-            if lease["spec"].get("holderIdentity") == self._identity:
-                await self._patch(lease, {"holderIdentity": None})
+        # Where that fails it runs out by itself.
+        with contextlib.suppress(ApiError, TimeoutError):
+            async with asyncio.timeout(HAND_BACK_WITHIN_S):
+                await self._hand_back()
+
+    async def _hand_back(self) -> None:
+        lease = await self._api.get(LEASES, self._namespace, self._name)
+        if lease["spec"].get("holderIdentity") == self._identity:
+            await self._patch(lease, {"holderIdentity": None})
 
     def _has_run_out(self, lease: Mapping[str, Any]) -> bool:
         version = lease["metadata"]["resourceVersion"]

@@ -10,11 +10,12 @@ brought half a minute later shows it. Such a kind is listed again, so the model 
 import asyncio
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from functools import partial
+from typing import Any, Final, NamedTuple
 
 from headwater_operator.cluster.api import Api, ApiError
 from headwater_operator.cluster.kinds import READ, Kind
-from headwater_operator.cluster.observed import Cluster, observe
+from headwater_operator.cluster.observed import Cluster, Key, observe
 from headwater_operator.cluster.settings import OperatorSettings
 
 log = logging.getLogger(__name__)
@@ -65,8 +66,8 @@ class Listing:
             wait = min(_LAST_RETRY_S, wait * 2)
 
     async def _list(self, kind: Kind) -> None:
-        items, version = await self._api.list(kind)
-        self._cluster.relist(kind, (observe(kind, item) for item in items), version)
+        objects, version = await self._api.list(kind, partial(observe, kind))
+        self._cluster.relist(kind, objects, version)
 
     async def check(self, kind: Kind) -> bool:
         """Hold the model of a kind against a list of it; returns whether its watch is alive.
@@ -74,26 +75,16 @@ class Listing:
         Raises:
             ApiError: it cannot be listed.
         """
-        items, version = await self._api.list(kind, metadata_only=True)
-        behind = {
-            (metadata.get("namespace") or "", metadata["name"]): int(metadata["resourceVersion"])
-            for metadata in (item["metadata"] for item in items)
-            if self._is_behind(kind, metadata)
-        }
-        present = {
-            (item["metadata"].get("namespace") or "", item["metadata"]["name"]) for item in items
-        }
-        extra = {
-            key
-            for key, one in self._cluster.of(kind).items()
-            if key not in present and one.version <= version
-        }
+        listed, version = await self._api.list(kind, _identify, metadata_only=True)
+        present = {one.key for one in listed}
+        known = self._cluster.of(kind)
+        behind = [one for one in listed if self._is_missed(kind, one)]
+        extra = {key for key, one in known.items() if key not in present and one.version <= version}
         if not behind and not extra:
             self.dead_watches.discard(kind)
             return True
         await asyncio.sleep(self._settings.dead_watch_s)
-        known = self._cluster.of(kind)
-        missed = [key for key, at in behind.items() if key not in known or known[key].version < at]
+        missed = [one.key for one in behind if self._is_missed(kind, one)]
         missed += [key for key in extra if key in known and known[key].version <= version]
         if not missed:
             self.dead_watches.discard(kind)
@@ -108,7 +99,23 @@ class Listing:
         await self._list(kind)
         return False
 
-    def _is_behind(self, kind: Kind, metadata: Mapping[str, Any]) -> bool:
-        key = (metadata.get("namespace") or "", metadata["name"])
-        known = self._cluster.of(kind).get(key)
-        return known is None or known.version < int(metadata["resourceVersion"])
+    def _is_missed(self, kind: Kind, one: "_Listed") -> bool:
+        """Whether the watch has brought neither this state of an object, nor a later one."""
+        known = self._cluster.of(kind).get(one.key)
+        if known is None:
+            return not self._cluster.has_seen_end(kind, one.uid)
+        return known.version < one.version
+
+
+class _Listed(NamedTuple):
+    """What of an object tells whether the model has it."""
+
+    key: Key
+    uid: str
+    version: int
+
+
+def _identify(item: Mapping[str, Any]) -> _Listed:
+    metadata = item["metadata"]
+    key = (metadata.get("namespace") or "", metadata["name"])
+    return _Listed(key, metadata["uid"], int(metadata["resourceVersion"]))

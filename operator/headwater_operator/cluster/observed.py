@@ -189,6 +189,10 @@ class Cluster:
         self._changed(old, None)
         return True
 
+    def has_seen_end(self, kind: Kind, uid: str) -> bool:
+        """Whether an object was deleted, as far back as deletions are remembered."""
+        return uid in self._gone[kind]
+
     def relist(self, kind: Kind, objects: Iterable[Observed], version: int) -> tuple[int, int]:
         """Take a whole list of a kind.
 

@@ -11,7 +11,7 @@ import copy
 import itertools
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from headwater_operator.cluster.api import ApiError
 from headwater_operator.cluster.kinds import (
@@ -26,6 +26,8 @@ from headwater_operator.cluster.kinds import (
     Kind,
 )
 from headwater_operator.cluster.observed import Cluster, Key, observe
+
+T = TypeVar("T")
 
 
 class PlayedApi:
@@ -98,9 +100,12 @@ class PlayedApi:
     # -- `Api` ------------------------------------------------------------------------------------
 
     async def list(
-        self, kind: Kind, *, metadata_only: bool = False
-    ) -> tuple[list[dict[str, Any]], int]:
-        return copy.deepcopy(list(self.objects[kind].values())), next(self._numbers)
+        self, kind: Kind, keep: Callable[[dict[str, Any]], T], *, metadata_only: bool = False
+    ) -> tuple[list[T], int]:
+        bodies = copy.deepcopy(list(self.objects[kind].values()))
+        if metadata_only:
+            bodies = [{"metadata": body["metadata"]} for body in bodies]
+        return [keep(body) for body in bodies], next(self._numbers)
 
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
         self._write("create", kind)
