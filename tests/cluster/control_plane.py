@@ -8,6 +8,7 @@ Programs come from setup/control_plane.py. Called by the fixtures of conftest.py
 tests.cluster`, and by benchmarks.
 """
 
+import base64
 import contextlib
 import json
 import os
@@ -360,6 +361,20 @@ class ControlPlane:
 
     # -- what a test does to it ------------------------------------------------------------------
 
+    @property
+    def pids(self) -> dict[str, int]:
+        """Process ids of what runs, by name: what it takes is read from /proc."""
+        servers = (self._etcd, self._apiserver, self._manager)
+        return {server.name: server.pid for server in servers if server.is_running}
+
+    def stored(self, prefix: str) -> int:
+        """Bytes that etcd has of the objects whose keys begin so, without the keys."""
+        start = prefix.encode()
+        end = start[:-1] + bytes([start[-1] + 1])
+        asked = {"key": _base64(start), "range_end": _base64(end)}
+        found = self._ask_etcd("kv/range", asked).get("kvs", ())
+        return sum(len(base64.b64decode(one["value"])) for one in found)
+
     def kubectl(
         self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None
     ) -> str:
@@ -420,6 +435,10 @@ class ControlPlane:
         with opener.open(request, timeout=10) as response:
             answer: dict[str, Any] = json.load(response)
         return answer
+
+
+def _base64(data: bytes) -> str:
+    return base64.b64encode(data).decode()
 
 
 def _certificate(name: str) -> str:

@@ -21,6 +21,7 @@ from headwater_operator.cluster.kinds import CLUSTER_POLICIES
 from headwater_operator.cluster.settings import OperatorSettings
 
 from tests.cluster.api import Api, ApiError
+from tests.cluster.api_front import ApiFront, fronting
 from tests.cluster.control_plane import ROOT, ControlPlane, KubectlError, wait_until
 from tests.cluster.objects import create_node
 from tests.cluster.operator_process import (
@@ -452,6 +453,136 @@ def test_ten_thousand_edits_of_one_tenant_do_not_hold_up_another(
     )
     assert writes - writes_before < 60, "one write for each edit would be hundreds"
     wait_until(lambda: is_told(api, node, busy), what="the last edit comes", timeout_s=30.0)
+
+
+@pytest.fixture
+def front(control_plane: ControlPlane) -> Iterator[ApiFront]:
+    with fronting(control_plane) as front:
+        yield front
+
+
+@pytest.fixture
+def fronted(
+    control_plane: ControlPlane, front: ApiFront, tmp_path: Path
+) -> Iterator[OperatorProcess]:
+    """An operator that reaches the API server through the front."""
+    token = control_plane.token(SYSTEM, "headwater-operator")
+    kubeconfig = front.kubeconfig(token, tmp_path / "kubeconfig")
+    arguments = ["--kubeconfig", str(kubeconfig)]
+    process = OperatorProcess(control_plane, LOG.with_suffix(".fronted.log"), arguments)
+    process.start()
+    try:
+        process.wait_ready(timeout_s=60.0)
+        yield process
+        front.latency_s = front.refused_share = 0.0
+        assert process.stop() == 0, process.said()[-3000:]
+    finally:
+        process.kill()
+
+
+def test_api_server_that_answers_after_two_seconds(
+    api: Api, front: ApiFront, fronted: OperatorProcess, tenant: Tenant, node: str
+) -> None:
+    front.latency_s = 2.0
+    front.break_watches()
+    tenant.apply()
+    # A policy, its set, the node and the status one after the other, after a watch and its list.
+    wait_until(lambda: is_told(api, node, tenant), what="the node is told", timeout_s=60.0)
+    report(api, node)
+    wait_until(
+        lambda: tenant.conditions()["Programmed"][0] == "True", what="programmed", timeout_s=60.0
+    )
+    assert fronted.page("healthz")[0] == 200
+    assert fronted.said().count("this operator leads") == 1, "the lease was kept all the time"
+
+
+def test_storm_of_refusals_leaves_nothing_out_and_nothing_half(
+    api: Api,
+    front: ApiFront,
+    fronted: OperatorProcess,
+    new_tenant: Callable[[], Tenant],
+    node: str,
+) -> None:
+    """Two of five requests, lists and watches too, are refused while policies come and go."""
+    tenants = [new_tenant() for _ in range(4)]
+    for tenant in tenants:
+        tenant.apply()
+    front.statuses, front.refused_share = (409, 429, 500, 503), 0.4
+    others = [f"{node}-{number}" for number in range(10)]
+    try:
+        for number in range(10):
+            front.break_watches()
+            create_node(api, others[number])
+            for tenant in tenants[1:]:
+                tenant.apply(app=f"storm-{number}")
+            for name in (node, *others):
+                found_now = api.exchange("GET", f"{NODES}/{name}").status
+                assert found_now in (200, 404)
+                if found_now == 200:
+                    told(api, name)  # raises if it was told what is not there
+            time.sleep(0.5)
+        api.delete(f"{tenants[0].path}/web")
+        for name in others[:5]:
+            api.delete(f"/api/v1/nodes/{name}")
+        time.sleep(1)
+        assert front.refused.keys() == {409, 429, 500, 503}, "the storm has met all kinds"
+        front.refused_share = 0.0
+        for tenant in tenants[1:]:
+            wait_until(
+                lambda tenant=tenant: is_told(api, node, tenant),  # type: ignore[misc]
+                what="the last edit is told",
+                timeout_s=60.0,
+            )
+        wait_until(
+            lambda: (tenants[0].namespace, "web") not in told(api, node),
+            what="the deletion is told",
+        )
+        wait_until(
+            lambda: (
+                all(found(api, name) == told(api, node) for name in others[5:])
+                and all(found(api, name) is None for name in others[:5])
+            ),
+            what="all nodes that are left are told the same",
+            timeout_s=60.0,
+        )
+        assert fronted.page("healthz")[0] == 200
+    finally:
+        for name in others:
+            api.delete(f"/api/v1/nodes/{name}")
+
+
+def test_flapping_node_leaves_nothing_behind(
+    api: Api, operator: OperatorProcess, tenant: Tenant, node: str
+) -> None:
+    flapping = f"{node}-flapping"
+    tenant.apply()
+    wait_until(lambda: is_told(api, node, tenant), what="the node is told")
+    report(api, node)
+    uids = set()
+    for number in range(50):
+        create_node(api, flapping)
+        # Sometimes it stays for long enough to be told, sometimes it is gone before.
+        time.sleep((number % 5) * 0.05)
+        if (answer := api.exchange("GET", f"{NODES}/{flapping}")).status == 200:
+            uids.add(answer.body["metadata"]["uid"])
+        api.delete(f"/api/v1/nodes/{flapping}")
+    assert uids, "it was told at least once"
+    wait_until(
+        lambda: api.exchange("GET", f"{NODES}/{flapping}").status == 404, what="gone with its node"
+    )
+    wait_until(lambda: tenant.conditions()["Programmed"][0] == "True", what="programmed again")
+    assert tenant.policy()["status"]["nodes"]["desired"] == 1
+    create_node(api, flapping)
+    try:
+        wait_until(lambda: is_told(api, flapping, tenant), what="it is told at last")
+        body = api.get(f"{NODES}/{flapping}")
+        (owner,) = body["metadata"]["ownerReferences"]
+        assert owner["uid"] == api.get(f"/api/v1/nodes/{flapping}")["metadata"]["uid"]
+        time.sleep(1)
+        uid = api.get(f"{NODES}/{flapping}")["metadata"]["uid"]
+        assert uid == body["metadata"]["uid"], "the last one stays"
+    finally:
+        api.delete(f"/api/v1/nodes/{flapping}")
 
 
 async def test_kind_without_objects_is_listed(control_plane: ControlPlane) -> None:

@@ -525,10 +525,8 @@ class Reconciler:
                 "delete", one.kind, self._api.delete(one.kind, one.namespace, one.name, one.uid)
             )
         except ApiError as error:
-            if error.is_conflict:
-                return  # another object of that name by now: its watch has told, or will
             if not error.is_absent:
-                raise
+                raise  # also where another object has the name by now: its watch tells in a moment
         self.cluster.remove(one.kind, one.key, one.uid)
 
     async def _request(self, verb: str, kind: Kind, request: Any) -> Any:

@@ -8,9 +8,10 @@ at its end it cancels whatever else runs in its loop. Next: `observed`.
 """
 
 import asyncio
+import itertools
 import logging
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any, Final
 
 import kopf
@@ -105,6 +106,17 @@ def _handler(tell: Tell, kind: Kind) -> Any:
     return seen
 
 
+class Backoffs:
+    """Seconds between one attempt and the next: the operator waits for an API server without end.
+
+    By default kopf gives up after a minute, and waits for 21 s in the end.
+    """
+
+    def __iter__(self) -> Iterator[float]:
+        yield from (0.5, 1.0, 2.0)
+        yield from itertools.repeat(5.0)
+
+
 def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.posting.enabled = False  # Events are `events`' own, on transitions
     settings.scanning.disabled = True  # the kinds are installed before; no right to list them all
@@ -114,6 +126,7 @@ def _configure(settings: kopf.OperatorSettings, **_: Any) -> None:
     settings.watching.chunk_size = 500
     settings.networking.request_timeout = 60
     settings.networking.enforce_retry_after = True
+    settings.networking.error_backoffs = Backoffs()
     # Keeps one task for each object that changes; of 5,000 nodes those that just did.
     settings.queueing.idle_timeout = 1.0
     settings.process.ultimate_exiting_timeout = 10
