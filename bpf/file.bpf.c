@@ -9,6 +9,8 @@ HW_LSM(file_open, struct file *file)
 {
 	struct hw_context context;
 
+	if (file->f_flags & HW_OPEN_FOR_EXEC)
+		hw_setup_ends();
 	if (hw_begin_for(&context, slot, HW_RELATION_OPEN))
 		hw_file_flow(&context, HW_RELATION_OPEN, file, true, file->f_flags, file->f_pos);
 }

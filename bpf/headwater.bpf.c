@@ -11,6 +11,7 @@
 #include "headwater/hook.h"
 #include "headwater/version.h"
 #include "headwater/submit.h"
+#include "headwater/border.h"
 #include "headwater/apart.h"
 #include "headwater/declare.h"
 #include "headwater/flow.h"

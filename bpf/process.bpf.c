@@ -55,6 +55,7 @@ HW_FENTRY(wake_up_new_task, struct task_struct *child)
 	struct hw_context context;
 	struct hw_object *parent;
 
+	hw_inherit_setup(slot, child);
 	if (!hw_begin(&context, slot) || !hw_with_self(&context))
 		return;
 	state = hw_task_of(child, slot);
@@ -87,6 +88,8 @@ HW_LSM(bprm_check_security, struct linux_binprm *bprm)
 	struct hw_object *object;
 	u32 number;
 
+	hw_setup_ends();
+	hw_border_follows_exec();
 	if (!hw_begin_for(&context, slot, HW_RELATION_EXEC))
 		return;
 	object = hw_ready_file(&context, bprm->file);

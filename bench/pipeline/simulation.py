@@ -85,6 +85,8 @@ class Process:
     memory: Thing
     slot: int
     cpu: int
+    standing: Mark = Mark(0)
+    """What it is: marks in all records in which it acts."""
 
 
 class SimulatedKernel:
@@ -308,6 +310,7 @@ class SimulatedKernel:
     def fork(self, parent: Process, pid: int, cpu: int) -> Process:
         """A process starts another one."""
         child = self.process(cpu, parent.slot, pid)
+        child.standing = parent.standing
         self.derived(parent, Relation.CLONE, parent.task, child.task)
         self.generated(parent, Relation.CLONE_MEM, child.memory)
         return child
@@ -393,7 +396,7 @@ class SimulatedKernel:
             relation,
             who.slot,
             who.cpu,
-            marks,
+            marks | who.standing,
             counters.captured & 0xFFFFFFFF,
             self._epoch(who),
             self.now_ns,

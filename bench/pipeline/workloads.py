@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from headwater_agent.layout import TextMark
+from headwater_agent.layout import STANDING, Mark, TextMark
 from headwater_prov.vocabulary import Relation, VertexType
 
 from bench.pipeline.simulation import Process, SimulatedKernel, Thing
@@ -30,6 +30,7 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
 
     reads = (Relation.READ, Relation.OPEN, Relation.MMAP, Relation.GETATTR)
     writes = (Relation.WRITE, Relation.LINK, Relation.RENAME)
+    standings = (Mark(0), *STANDING)
 
     def run(who: Process) -> None:
         if not who.memory.has_sent:  # arguments come before the program does anything
@@ -55,6 +56,8 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
             lambda: kernel.used(who, Relation.GETPGID, stranger.memory),
             lambda: kernel.describe_again(who, thing, bare=bool(random.getrandbits(1))),
             lambda: kernel.change(who, thing),
+            lambda: kernel.change(who, who.task),
+            lambda: setattr(who, "standing", random.choice(standings)),
         ]
         chance = random.random()
         if chance < 0.06 and len(running[slot]) < 8:

@@ -60,6 +60,7 @@ static __always_inline bool hw_begin(struct hw_context *context, u32 slot)
 	context->epoch = context->config->epoch;
 	context->task = hw_current();
 	context->self = 0;
+	context->marks = 0;
 	return true;
 }
 
@@ -80,8 +81,10 @@ static __always_inline bool hw_with_self(struct hw_context *context)
 	if (context->self)
 		return true;
 	context->self = hw_task_of(context->task, context->slot);
-	if (context->self)
+	if (context->self) {
+		context->marks = hw_border_marks(context);
 		return true;
+	}
 	hw_lose(context->slot, HW_LOSS_STORAGE);
 	return false;
 }
@@ -219,7 +222,7 @@ static __always_inline void hw_fill_flow(struct hw_flow *flow, struct hw_context
 					 u8 relation, u32 marks, u32 flags, s64 offset)
 {
 	hw_fill_header(&flow->header, context, HW_RECORD_FLOW, relation);
-	flow->header.marks = marks;
+	flow->header.marks = marks | context->marks;
 	flow->flags = flags;
 	flow->offset = offset;
 }

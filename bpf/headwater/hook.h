@@ -46,4 +46,15 @@
 	}                                                                                    \
 	static __always_inline void do_##program(u32 slot, unsigned long long *ctx, ##args)
 
+/* A function's entry for every task: for what decides about the scope itself. */
+#define HW_FENTRY_ALL(event, args...)                                                    \
+	int fentry__##event(unsigned long long *ctx);                                    \
+	static __always_inline void do_fentry__##event(unsigned long long *ctx, ##args); \
+	int fentry__##event(unsigned long long *ctx)                                     \
+	{                                                                                \
+		do_fentry__##event(___bpf_ctx_cast(args));                               \
+		return 0;                                                                \
+	}                                                                                \
+	static __always_inline void do_fentry__##event(unsigned long long *ctx, ##args)
+
 #endif

@@ -63,6 +63,9 @@ static __always_inline u32 hw_is_socket_mode(u32 mode)
  * carry FMODE_BACKING (62d53c4a1dfe "fs: use backing_file container") and their own
  * path; before, they pair the upper path with the lower inode.
  */
+/* In file->f_flags: the kernel opens the file to execute it. No open(2) can say so. */
+#define HW_OPEN_FOR_EXEC 0x20U
+
 #define FMODE_WRITE 0x2U
 #define FMODE_BACKING (1U << 25)
 

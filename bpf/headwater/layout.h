@@ -37,13 +37,14 @@ enum hw_record_kind {
 	HW_RECORD_ARGUMENTS = 4,
 };
 
-/* flow.header.marks: which edges and version edges one record stands for */
+/* header.marks: which edges and version edges a flow record stands for, and who acts */
 enum hw_mark {
 	HW_MARK_MAIN = 1 << 0, /* the hook's own relation */
 	HW_MARK_MEMORY = 1 << 1, /* memory_write after, or memory_read before it */
 	HW_MARK_NEW_A = 1 << 2, /* a_version was made by this record */
 	HW_MARK_NEW_B = 1 << 3,
 	HW_MARK_NEW_C = 1 << 4,
+	HW_MARK_SETUP = 1 << 8, /* in all records: the acting task sets a container up */
 };
 
 /* text.marks */
@@ -70,7 +71,7 @@ struct hw_header {
 	__u8 relation; /* HW_RELATION_*; 0 in vertex records */
 	__u16 slot;
 	__u16 cpu;
-	__u16 marks; /* enum hw_mark in flow records, else 0 */
+	__u16 marks; /* enum hw_mark */
 	__u32 sequence; /* low half of the (cpu, slot) sequence, from 1 */
 	__u32 epoch;
 	__u64 time_ns; /* CLOCK_BOOTTIME */
@@ -197,6 +198,7 @@ enum hw_slot_flag {
 	HW_SLOT_COMPRESS_EDGES = 1 << 2,
 	HW_SLOT_DUPLICATE = 1 << 3, /* documents stand alone; no hook reads it */
 	HW_SLOT_ARGUMENTS = 1 << 4,
+	HW_SLOT_MARK_SETUP = 1 << 5, /* what enters from outside is set-up until it executes */
 };
 
 /* A slot's policy as the hooks read it. */

@@ -77,6 +77,10 @@ struct hw_task_state {
 	u32 executing;
 	u32 due; /* number of the mapping whose edge is next */
 	u64 accepting; /* listening struct sock of the accept under way */
+	/* Of a thread group, in its leader's state: see border.h. */
+	u64 setup_root; /* of who put it in */
+	u32 border; /* HW_MARK_* */
+	u32 pad3;
 };
 
 struct hw_inode_key {

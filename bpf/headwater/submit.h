@@ -29,6 +29,7 @@ struct hw_context {
 	u32 slot;
 	u32 epoch;
 	u32 flags;
+	u32 marks; /* HW_MARK_* of the acting task */
 	struct hw_slot_config *config;
 	struct task_struct *task;
 	struct hw_task_state *self; /* the acting task's */
@@ -88,7 +89,7 @@ static __always_inline void hw_fill_header(struct hw_header *header, struct hw_c
 	header->relation = relation;
 	header->slot = context->slot;
 	header->cpu = bpf_get_smp_processor_id();
-	header->marks = 0;
+	header->marks = context->marks;
 	header->sequence = hw_next_sequence(context->slot);
 	header->epoch = context->epoch;
 	header->time_ns = bpf_ktime_get_boot_ns();

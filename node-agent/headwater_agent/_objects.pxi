@@ -10,6 +10,7 @@ cdef enum:
     ROW_KEPT = 16  # what its last description said is kept: see ObjectTable.kept
     ROW_GUESS = 32  # never described: its type is what the edge that mentioned it suggested
     ROW_MARKED = 64  # the declaration at .at is the first, and has the mark hw:resumed
+    ROW_STANDING = 128  # a task that was declared with a standing: see ObjectTable.standing
 
     KEPT_BYTES = 72  # of a vertex record's body: its longest member, a task
 
@@ -47,6 +48,7 @@ cdef class ObjectTable:
     cdef uint32_t room, count, free_row  # free rows are chained through .kernel
     cdef uint32_t made  # rows ever handed out of the array
     cdef readonly dict history
+    cdef dict standing  # by serial: marks of a task that hold, and ever held << 16
     cdef readonly uint32_t floor  # above every version of a dropped object
 
     def __cinit__(self):
@@ -58,6 +60,7 @@ cdef class ObjectTable:
         if self.rows == NULL or self.index == NULL:
             raise MemoryError("object table")
         self.history = {}
+        self.standing = {}
 
     def __dealloc__(self):
         free(self.rows)
@@ -73,6 +76,14 @@ cdef class ObjectTable:
             self.kept = <Kept *>calloc(self.room, sizeof(Kept))
             if self.kept == NULL:
                 raise MemoryError(f"descriptions of {self.room} objects")
+        return 0
+
+    cdef inline int standing_of(self, const Row *row) except -1:
+        return self.standing[row.serial] if row.flags & ROW_STANDING else 0
+
+    cdef inline int set_standing(self, Row *row, int standing) except -1:
+        self.standing[row.serial] = standing | standing << 16 | self.standing_of(row) & ~0xFFFF
+        row.flags |= ROW_STANDING
         return 0
 
     cdef inline Kept *kept_of(self, const Row *row) noexcept:
@@ -163,6 +174,8 @@ cdef class ObjectTable:
             self.floor = row.tenant + 1
         if row.flags & ROW_HISTORY:
             del self.history[serial]
+        if row.flags & ROW_STANDING:
+            del self.standing[serial]
         row.serial = 0
         row.kernel = self.free_row
         self.free_row = number

@@ -58,6 +58,9 @@ cdef enum:
     MARK_NEW_A = 4
     MARK_NEW_B = 8
     MARK_NEW_C = 16
+    MARK_SETUP = 256
+    # Of what the acting task is, in records of every kind.
+    STANDING = 256
 
     # Sections of a document, in their order.
     AGENT = 0
@@ -328,6 +331,7 @@ cdef class Renderer:
     cdef public uint32_t epoch  # the tenant's own number, from 1; only ever goes up
     # of the record under way
     cdef uint64_t sequence
+    cdef int standing
     cdef int64_t wall_ns
     cdef int k
     cdef int64_t second
@@ -563,8 +567,11 @@ cdef class Renderer:
             row.epoch = self.epoch
             row.flags &= ~ROW_ASSOCIATED
 
-    cdef inline int declare(self, Row *row) except -1:
-        """Declare the current version: by its type alone, or so that the document stands alone."""
+    cdef inline int declare(self, Row *row, int changed=0) except -1:
+        """Declare the current version: by its type alone, or so that the document stands alone.
+
+        `changed`: marks of the task's standing that are to be said again.
+        """
         cdef Buffer *buffer = self.begin_declaration(row)
         if self.stands_alone:
             self.described(buffer, row)
@@ -572,6 +579,8 @@ cdef class Renderer:
             attributes = self.late.pop(row.serial, None)
             if attributes is not None:
                 put_object(buffer, attributes)
+        if changed and not self.stands_alone:
+            put_standing(buffer, changed, self.standing)
         return self.end_declaration(row)
 
     cdef int await_description(self, uint64_t serial, uint64_t cgroup) except -1:
@@ -603,7 +612,26 @@ cdef class Renderer:
             put_bytes(buffer, b',"hw:foreign":true', 18)
         elif row.flags & ROW_KEPT:
             self.body(buffer, self.vocabulary.types[row.type].body, self.table.kept_of(row).body)
+        if not row.flags & ROW_FOREIGN:
+            self.describe_standing(buffer, row)
         return 0
+
+    cdef inline int describe_standing(self, Buffer *buffer, const Row *row) except -1:
+        """What a task is by now, of all that it ever was."""
+        cdef int standing = self.table.standing_of(row)
+        if standing:
+            put_standing(buffer, standing >> 16, standing)
+        return 0
+
+    cdef inline int change_standing(self, Row *row) except -1:
+        """The acting task of the record goes on to a new version; returns what it was not before."""
+        cdef int changed
+        if row.type != self.vocabulary.task or row.flags & ROW_FOREIGN:
+            return 0
+        changed = (self.table.standing_of(row) ^ self.standing) & STANDING
+        if changed:
+            self.table.set_standing(row, self.standing)
+        return changed
 
     cdef int stand(self, Row *row, uint32_t version) except -1:
         """Declare a version that an edge mentions, unless this document, which stands alone, has it."""
@@ -663,7 +691,7 @@ cdef class Renderer:
             row.since = version
         row.kernel = version
         row.tenant += 1
-        self.declare(row)
+        self.declare(row, self.change_standing(row))
         if self.vocabulary.types[row.type].section == ACTIVITY:
             relation = self.vocabulary.version_activity
         else:
@@ -743,6 +771,8 @@ cdef class Renderer:
             at = write_literal(at, b'"', 1)
         if foreign:
             at = write_literal(at, b',"hw:foreign":true', 18)
+        if self.standing & MARK_SETUP:
+            at = write_literal(at, b',"hw:setup":true', 16)
         at = write_literal(at, b"},", 2)
         buffer.size = at - buffer.data
         self.elements += 1
@@ -755,6 +785,7 @@ cdef class Renderer:
         self.sequence = self.next_sequence
         self.next_sequence += 1
         self.k = 0
+        self.standing = header.marks & STANDING
         self.wall_ns = <int64_t>header.time_ns + self.clock_offset_ns
         second = self.wall_ns // 1000000000
         if second != self.second:
@@ -901,6 +932,9 @@ cdef class Renderer:
                 row.flags &= ~ROW_FOREIGN
                 self.body(buffer, words.body, vertex.body)
                 if words.body == BODY_TASK:
+                    if self.standing != self.table.standing_of(row) & STANDING:
+                        self.table.set_standing(row, self.standing)
+                    self.describe_standing(buffer, row)
                     self.await_description(vertex.object, (<const Task *>vertex.body).cgroup)
                 if self.table.kept != NULL:
                     memcpy(self.table.kept_of(row).body, vertex.body, KEPT_BYTES)
@@ -1080,6 +1114,16 @@ cdef class Renderer:
                 put_object(edges, attributes)
                 put_bytes(edges, b"},", 2)
         return 0
+
+
+cdef int put_standing(Buffer *buffer, int asked, int standing) except -1:
+    """Of each mark in `asked` whether it holds."""
+    if asked & MARK_SETUP:
+        if standing & MARK_SETUP:
+            put_bytes(buffer, b',"hw:setup":true', 16)
+        else:
+            put_bytes(buffer, b',"hw:setup":false', 17)
+    return 0
 
 
 cdef inline char *write_uuid(char *at, const uint8_t *uuid) noexcept:

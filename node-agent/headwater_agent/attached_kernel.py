@@ -37,13 +37,20 @@ def flags_of(policy: CompiledPolicy) -> SlotFlag:
 class AttachedKernel:
     """The real kernel side."""
 
-    def __init__(self, capture: Capture) -> None:
-        """Args: capture: entered; it stays the caller's to close."""
+    def __init__(self, capture: Capture, *, marks_setup: bool = False) -> None:
+        """Take over an attached program set.
+
+        Args:
+            capture: entered; it stays the caller's to close.
+            marks_setup: what is put into a captured cgroup from outside is a container runtime's
+                until it executes a file under a root of its own.
+        """
         self.slots = SLOTS
         self.load_id = capture.load_id
         self.mode = capture.mode
         self._capture = capture
         self._scope = Scope(capture)
+        self._added = SlotFlag.MARK_SETUP if marks_setup else SlotFlag(0)
         self._configs: dict[int, SlotConfig] = {}  # by slot, those in force
 
     def ring(self) -> RingReader:
@@ -66,7 +73,7 @@ class AttachedKernel:
         """Put a policy in force: one write that every later hook of the slot sees."""
         config = SlotConfig(
             epoch=epoch,
-            flags=flags_of(policy),
+            flags=flags_of(policy) | self._added,
             relations_off=policy.relations_off,
             vertices_off=policy.vertices_off,
         )

@@ -34,7 +34,7 @@ RING_PAGES: Final = 1
 """The ring's size is set when it is loaded; bcc wants one to compile."""
 
 _HOOKS: Final = re.compile(
-    r"^(LSM_PROBE|RAW_TRACEPOINT_PROBE|HW_LSM|HW_FENTRY|HW_FEXIT|HW_TRACEPOINT)\((\w+)",
+    r"^(LSM_PROBE|RAW_TRACEPOINT_PROBE|HW_LSM|HW_FENTRY(?:_ALL)?|HW_FEXIT|HW_TRACEPOINT)\((\w+)",
     re.MULTILINE,
 )
 _STRUCTS: Final = re.compile(r"\bstruct (\w+)")
@@ -43,6 +43,7 @@ _KINDS: Final = {
     "RAW_TRACEPOINT_PROBE": "raw_tracepoint",
     "HW_LSM": "lsm",
     "HW_FENTRY": "fentry",
+    "HW_FENTRY_ALL": "fentry",
     "HW_FEXIT": "fexit",
     "HW_TRACEPOINT": "raw_tracepoint",
 }

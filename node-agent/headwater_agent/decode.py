@@ -23,6 +23,7 @@ from headwater_agent.layout import (
     RING_BUSY,
     RING_DISCARD,
     RING_HEADER_BYTES,
+    STANDING,
     TEXT_HEADER,
     TEXT_HEADER_BYTES,
     VERTEX,
@@ -33,6 +34,7 @@ from headwater_agent.layout import (
 
 _RELATIONS = {int(relation): relation for relation in Relation}
 _TYPES = {int(kind): kind for kind in VertexType}
+_STANDING = Mark(sum(STANDING))
 _BODIES = {
     VertexType.TASK: "task",
     VertexType.PROCESS_MEMORY: "memory",
@@ -62,6 +64,9 @@ class Record:
 
     time_ns: int
     """CLOCK_BOOTTIME."""
+
+    standing: Mark
+    """What the acting task is: the marks in `layout.STANDING`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,23 +136,26 @@ class _Common(TypedDict):
     sequence: int
     epoch: int
     time_ns: int
+    standing: Mark
 
 
 def _decode_payload(payload: bytes) -> AnyRecord:
     header = np.frombuffer(payload, HEADER, 1)[0]
+    marks = Mark(int(header["marks"]))
     common = _Common(
         slot=int(header["slot"]),
         cpu=int(header["cpu"]),
         sequence=int(header["sequence"]),
         epoch=int(header["epoch"]),
         time_ns=int(header["time_ns"]),
+        standing=marks & _STANDING,
     )
     match header["record"]:
         case RecordKind.FLOW:
             flow = np.frombuffer(payload, FLOW, 1)[0]
             fields = {name: int(flow[name]) for name in FLOW.names or () if name != "header"}
-            relation, marks = _RELATIONS[int(header["relation"])], Mark(int(header["marks"]))
-            return FlowRecord(**common, relation=relation, marks=marks, **fields)
+            relation = _RELATIONS[int(header["relation"])]
+            return FlowRecord(**common, relation=relation, marks=marks & ~_STANDING, **fields)
         case RecordKind.VERTEX:
             vertex = np.frombuffer(payload, VERTEX, 1)[0]
             kind = _TYPES[int(vertex["type"])]

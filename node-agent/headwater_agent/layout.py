@@ -41,13 +41,18 @@ class RecordKind(IntEnum):
 
 
 class Mark(IntFlag):
-    """``header.marks`` of a flow: the edges and version edges that one record stands for."""
+    """``header.marks``: the edges and version edges that a flow stands for, and who acts."""
 
     MAIN = 1 << 0
     MEMORY = 1 << 1
     NEW_A = 1 << 2
     NEW_B = 1 << 3
     NEW_C = 1 << 4
+    SETUP = 1 << 8
+
+
+STANDING: Final = {Mark.SETUP: "hw:setup"}
+"""Marks in records of every kind, which say what the acting task is; and their attributes."""
 
 
 class TextMark(IntFlag):
@@ -77,6 +82,7 @@ class SlotFlag(IntFlag):
     COMPRESS_EDGES = 1 << 2
     DUPLICATE = 1 << 3
     ARGUMENTS = 1 << 4
+    MARK_SETUP = 1 << 5
 
 
 RING_HEADER: Final = np.dtype([("length", "<u4"), ("page_offset", "<u4")])

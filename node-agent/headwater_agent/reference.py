@@ -22,6 +22,9 @@ kernel counted.
 
 A document that stands alone declares every vertex that its edges mention, with what the last vertex
 record said of the object. What vertex records say is kept from the first such document on.
+
+All edges of a record say what its acting task is (``hw:setup``). The task's own declarations say it
+where they describe the task, and once it has changed: at its next version, true or false.
 """
 
 from __future__ import annotations
@@ -45,7 +48,7 @@ from headwater_prov.vocabulary import (
 
 from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
-from headwater_agent.layout import Mark, RecordKind, TextMark
+from headwater_agent.layout import STANDING, Mark, RecordKind, TextMark
 from headwater_agent.names import arguments_of, path_of
 from headwater_agent.node import NodeIdentity
 from headwater_agent.tenant import MACHINE_SERIAL
@@ -94,6 +97,9 @@ class _Object:
     described: Json = field(default_factory=dict)
     """What its last vertex record said, if that is kept."""
 
+    standing: dict[str, bool] = field(default_factory=dict)
+    """Of a task: attributes that were ever true, and whether they are."""
+
     @property
     def vertex(self) -> str:
         """Name of the current version."""
@@ -141,6 +147,7 @@ class ReferenceRenderer:
         self._keeps = False
         self._time = ""
         self._index = 0
+        self._standing: Json = {}
 
     def cut(self) -> Json:
         """End the document and return it."""
@@ -171,6 +178,7 @@ class ReferenceRenderer:
         self._policy = policy
         self._stands_alone = stands_alone
         self._keeps |= stands_alone
+        self._standing = {name: True for mark, name in STANDING.items() if mark & record.standing}
         self._time = format_time(record.time_ns + self._clock_offset_ns)
         match record:
             case VertexRecord():
@@ -271,6 +279,9 @@ class ReferenceRenderer:
             known.foreign = foreign
             described = {"hw:foreign": True} if foreign else self._describe(record)
             known.described = described if self._keeps else {}
+            if record.type is VertexType.TASK and not foreign:
+                self._change_standing(known)
+                described = described | known.standing
             self._retract(known)
             self._declare(known, described)
         if record.type is VertexType.TASK and not foreign and known.associated < self._epoch:
@@ -336,10 +347,20 @@ class ReferenceRenderer:
         known.kernel = version
         known.tenant += 1
         known.versions[version] = known.tenant
-        self._declare(known)
+        changed: Json = {}
+        if known.type is VertexType.TASK and not known.foreign:
+            changed = self._change_standing(known)
+        self._declare(known, changed)
         is_activity = known.type.prov is Prov.ACTIVITY
         relation = Relation.VERSION_ACTIVITY if is_activity else Relation.VERSION_ENTITY
         self._edge(relation, before, known.vertex, {"hw:foreign": True} if foreign else {})
+
+    def _change_standing(self, known: _Object) -> Json:
+        """What is another than it was of a task that acts, or begins under one that does."""
+        now = dict.fromkeys(known.standing, False) | self._standing
+        changed = {name: holds for name, holds in now.items() if known.standing.get(name) != holds}
+        known.standing = now
+        return changed
 
     def _declare(self, known: _Object, attributes: Json | None = None) -> None:
         """Declare the current version; what this document already says of it stands."""
@@ -384,7 +405,9 @@ class ReferenceRenderer:
         declared = _attributes(known.type, version)
         if known.guessed:
             declared["hw:resumed"] = True
-        return declared | ({"hw:foreign": True} if known.foreign else known.described)
+        if known.foreign:
+            return declared | {"hw:foreign": True}
+        return declared | known.described | known.standing
 
     def _text_vertex(
         self, identifier: str, kind: VertexType, attribute: str, raw: bytes, truncated: bool
@@ -463,7 +486,7 @@ class ReferenceRenderer:
             relation.prov_class.time_key: self._time
             if timed
             else {"$": self._time, "type": "xsd:dateTime"},
-        } | (attributes or {})
+        } | ((attributes or {}) | self._standing)
 
     def _section(self, name: str) -> Json:
         section: Json = self._document.setdefault(str(name), {})

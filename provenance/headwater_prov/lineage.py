@@ -74,11 +74,15 @@ class Lineage:
         document: all that is known, as :func:`headwater_prov.document.merge` makes it.
         everything: follow all relations and files, also those that :mod:`headwater_prov.relevance`
             leaves out.
+        setup: follow what a container runtime did to set a container up.
     """
 
-    def __init__(self, document: Document, *, everything: bool = False) -> None:
+    def __init__(
+        self, document: Document, *, everything: bool = False, setup: bool = False
+    ) -> None:
         self._document = document
         self._everything = everything
+        self._setup = setup
         self._graph = Graph(document.edges)
         self._catalogue = Catalogue(document, self._graph)
 
@@ -114,7 +118,9 @@ class Lineage:
         named = [v for v in self._catalogue.named[found] if self._is_file(v)]
         target = self._graph.objects[named[-1]]
         asked = frozenset({target})
-        relevance = Relevance(self._catalogue, everything=self._everything, asked=asked)
+        relevance = Relevance(
+            self._catalogue, everything=self._everything, setup=self._setup, asked=asked
+        )
         versions = [
             vertex for vertex, object_ in enumerate(self._graph.objects) if object_ == target
         ]

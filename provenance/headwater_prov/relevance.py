@@ -3,6 +3,7 @@
 
 Why: one run of an interpreter opens a hundred files of its own before it reads the user's one, and
 every path lookup searches five directories. A whole system's provenance is right and unreadable.
+Nor is what a container runtime did before the workload began an origin of what the workload made.
 
 Who calls it: the walk of :mod:`headwater_prov.lineage` and :mod:`headwater_prov.picture`. What is
 left out is counted and said. Nothing is left out that the capture saw being written: then it is a
@@ -14,7 +15,9 @@ from __future__ import annotations
 import re
 
 from headwater_prov.catalogue import METADATA_RELATIONS, Catalogue
-from headwater_prov.vocabulary import VertexType
+from headwater_prov.vocabulary import VERSION_STEPS, VertexType
+
+SETUP_ATTRIBUTE = "hw:setup"
 
 _RUNTIME = re.compile(
     rb"""
@@ -50,6 +53,7 @@ class Relevance:
 
     Args:
         everything: keep all edges.
+        setup: keep what a container runtime did to set a container up.
         asked: objects that the question is about; they are always worth showing.
     """
 
@@ -58,10 +62,12 @@ class Relevance:
         catalogue: Catalogue,
         *,
         everything: bool = False,
+        setup: bool = False,
         asked: frozenset[int] = frozenset(),
     ) -> None:
         self._catalogue = catalogue
         self._everything = everything
+        self._setup = setup
         self._asked = asked
         self._is_runtime: dict[int, bool] = {}
         self.left_out: set[tuple[int, int]] = set()
@@ -76,6 +82,8 @@ class Relevance:
             return False
         sender = graph.objects[graph.senders[edge]]
         receiver = graph.objects[graph.receivers[edge]]
+        if not self._setup and not self._asked & {sender, receiver} and self._is_setup(edge):
+            return False
         if types[sender] in _NO_CONTENT_TYPES or types[receiver] in _NO_CONTENT_TYPES:
             return False
         if sender not in self._asked and self._is_of_system(sender, receiver):
@@ -89,6 +97,12 @@ class Relevance:
         return (
             self._everything or self._catalogue.types[graph.objects[vertex]] is not VertexType.CHAR
         )
+
+    def _is_setup(self, edge: int) -> bool:
+        # What an object was before a runtime changed it is still what it was.
+        if self._catalogue.graph.relations[edge] in VERSION_STEPS:
+            return False
+        return self._catalogue.document.edges[edge].attributes.get(SETUP_ATTRIBUTE) is True
 
     def _is_of_system(self, sender: int, receiver: int) -> bool:
         catalogue = self._catalogue

@@ -17,7 +17,7 @@ from pathlib import Path
 
 from headwater_cli.node_vm import Kernel, compile_for, find_kernel
 
-from tests.kernel.behaviours import build
+from tests.kernel.behaviours import PROGRAMS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "kernel-suite"
@@ -92,7 +92,8 @@ def main() -> int:
     at_once = max(1, min(2, os.cpu_count() or 1))
     sessions: list[Session] = []
     kernels = [find_kernel(name) for name in chosen.kernel]
-    build()
+    for program in PROGRAMS:
+        build(program)
     for kernel in kernels:
         compile_for(kernel)
     for number, kernel in enumerate(kernels):

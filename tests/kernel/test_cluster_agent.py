@@ -238,6 +238,8 @@ async def test_g1_g6_pod_is_captured_from_its_first_exec_through_every_edit(tmp_
     tasks = [each.attributes for each in document.vertices.values() if "hw:pod" in each.attributes]
     named = {(each["hw:pod"], each["hw:podUid"], each.get("hw:container", "")) for each in tasks}
     assert ("early", uids["early"], "main") in named
+    # All programs of this test have the node's root, so they never stop being set up.
+    assert any(each.attributes.get("hw:setup") is True for each in document.edges)
     assert {name for name, _, _ in named} == {"early", "late", "busy"}
     assert numbers > EDITS
     wanted = {f"{tmp_path}/busy/number-{number}" for number in range(1, numbers + 1)}

@@ -52,6 +52,11 @@ from headwater_cli.rendering import render
     "--everything", is_flag=True, help="Follow also what is usually noise: libraries, caches, tty."
 )
 @click.option(
+    "--setup",
+    is_flag=True,
+    help="Follow also what the container runtime did before the workload began.",
+)
+@click.option(
     "--format",
     "answer_format",
     type=click.Choice(["text", *GRAPH_FORMATS]),
@@ -67,6 +72,7 @@ def command(
     input_file: Path | None,
     direction: str,
     everything: bool,
+    setup: bool,
     answer_format: str,
     output: str,
     state: Path,
@@ -80,7 +86,7 @@ def command(
         raise click.UsageError("give either --tenant or --input: where are the records?")
     check_writable(output)
     document = read_file(input_file) if input_file else _read_stream(state, str(tenant))
-    answer = ask(document, path, Direction(direction), everything=everything)
+    answer = ask(document, path, Direction(direction), everything=everything, setup=setup)
     if answer_format == "text":
         content = f"{answer.sentence}\n\n{answer.table()}".rstrip().encode() + b"\n"
     else:
@@ -92,13 +98,20 @@ def command(
     write_whole(output, content)
 
 
-def ask(document: Document, path: str, direction: Direction, *, everything: bool = False) -> Answer:
+def ask(
+    document: Document,
+    path: str,
+    direction: Direction,
+    *,
+    everything: bool = False,
+    setup: bool = False,
+) -> Answer:
     """Answer the question about `path`, taken as this directory's if that is known.
 
     Raises:
         Failure: with status 1: no file of the document, or more than one, has the path.
     """
-    lineage = Lineage(document, everything=everything)
+    lineage = Lineage(document, everything=everything, setup=setup)
     question = lineage.origins if direction is Direction.ORIGINS else lineage.uses
     try:
         return question(os.path.abspath(path))

@@ -75,7 +75,7 @@ def attach_programs(stack: ExitStack, settings: AgentSettings, mode: str) -> Ker
     for hook, status in capture.attached.items():
         if status != "attached":
             log.warning("hook %s is not attached, its relations are missing: %s", hook, status)
-    return AttachedKernel(capture)
+    return AttachedKernel(capture, marks_setup=True)
 
 
 @dataclass(frozen=True, slots=True)

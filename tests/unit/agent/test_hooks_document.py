@@ -16,6 +16,7 @@ KINDS = {
     "RAW_TRACEPOINT_PROBE": "tracepoint",
     "HW_LSM": "lsm",
     "HW_FENTRY": "fentry",
+    "HW_FENTRY_ALL": "fentry",
     "HW_FEXIT": "fexit",
     "HW_TRACEPOINT": "tracepoint",
 }
@@ -57,4 +58,4 @@ def test_document_lists_the_hooks_of_the_c_text() -> None:
 
 def test_every_hook_of_the_c_text_is_in_the_table() -> None:
     text = "".join(file.read_text() for file in C_TEXT.glob("*.bpf.c"))
-    assert len(table()) == len(re.findall(r"^(?:\w+_PROBE|HW_[A-Z]+)\(", text, re.MULTILINE))
+    assert len(table()) == len(re.findall(r"^(?:\w+_PROBE|HW_[A-Z_]+)\(", text, re.MULTILINE))

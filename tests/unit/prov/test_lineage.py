@@ -2,6 +2,7 @@
 """Where did report.csv come from: exact answers on small stories, and only what flowed before."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -367,6 +368,44 @@ def test_origins_and_uses_are_each_others_inverse(recorder: Recorder) -> None:
         for result in named_paths(found.uses(f"/data/{source}").document):
             if result.startswith("/data/") and result != f"/data/{source}":
                 assert (f"/data/{source}", int(result[-1])) in sources
+
+
+def set_up_story() -> Document:
+    """A workload writes names; a runtime reads node, writes names, and becomes a workload."""
+    recorder = Recorder()
+    first, runtime = recorder.process("first", 6), recorder.process("runtime", 7)
+    node, names = recorder.file("/srv/node"), recorder.file("/srv/names")
+    recorder.read(recorder.file("/srv/before"), first)
+    recorder.write(first, names)
+    recorder.read(names, first)
+    recorder.cut()
+    recorder.read(node, runtime)
+    recorder.write(runtime, names)
+    recorder.cut()
+    made = recorder.documents[-1]
+    marked = tuple(
+        replace(edge, attributes={**edge.attributes, "hw:setup": True})
+        for edge in made.edges
+        if edge.relation is not Relation.NAMED
+    )
+    named = tuple(edge for edge in made.edges if edge.relation is Relation.NAMED)
+    recorder.read(names, runtime)
+    recorder.write(runtime, recorder.file("/srv/result"))
+    before, _, after = recorder.documents
+    return merge([before, replace(made, edges=(*named, *marked)), after])
+
+
+def test_what_a_runtime_set_up_is_no_origin_unless_it_is_asked_for() -> None:
+    document = set_up_story()
+    found = Lineage(document).origins("/srv/result")
+    assert named_paths(found.document) == {"/srv/result", "/srv/names", "/srv/before"}
+    found = Lineage(document, setup=True).origins("/srv/result")
+    assert named_paths(found.document) == {"/srv/result", "/srv/names", "/srv/before", "/srv/node"}
+
+
+def test_runtime_that_wrote_the_very_file_is_its_origin() -> None:
+    answer = Lineage(set_up_story()).origins("/srv/names")
+    assert "runtime (pid 7)" in answer.sentence
 
 
 def test_the_example_of_the_page_is_what_is_printed() -> None:
