@@ -24,7 +24,8 @@ from tests.cluster.objects import create_pod, delete_pod, start_pod
 from tests.unit.agent.cluster.layouts import LAYOUTS
 from tests.unit.agent.cluster.policies import compiled, platforms, reference
 
-pytestmark = pytest.mark.usefixtures("definitions")
+# An API server that is killed takes half a minute to come back on a busy machine.
+pytestmark = [pytest.mark.usefixtures("definitions"), pytest.mark.timeout(180)]
 
 SYSTEM = "headwater-system"
 CONTAINERD, SYSTEMD = LAYOUTS[0], LAYOUTS[6]

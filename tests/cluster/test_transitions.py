@@ -287,7 +287,7 @@ def test_spec_of_a_node_is_small(api: Api) -> None:
     [
         ({"captureMode": "kprobe"}, "status.captureMode"),
         ({"scopedCgroups": -1}, "status.scopedCgroups"),
-        ({"policySets": ["a" * 64] * 2}, "status.policySets[1]"),
+        ({"policySets": [f"{number:064x}" for number in range(33)]}, "status.policySets"),
         ({"failures": [NODE_STATUS["failures"][1]] * 17}, "status.failures"),
         ({"lost": {"byReason": [{"reason": "a"}]}}, "status.lost.byReason[0].count"),
         ({"conditions": [{**condition("Ready", "Ok"), "status": "Yes"}]}, "status.conditions[0]"),
