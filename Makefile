@@ -112,6 +112,7 @@ definitions: setup ## crds/ from setup/definitions/
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md
 	@/usr/bin/python3 setup/kernels.py trixie
+	@/usr/bin/python3 setup/control_plane.py
 	@for benchmark in bench/*/__main__.py; do \
 		name=$$(basename "$$(dirname "$$benchmark")"); \
 		echo "== $$name"; $(PYTHON) -m "bench.$$name"; \
