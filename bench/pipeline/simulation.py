@@ -41,6 +41,7 @@ _IATTR: Final = struct.Struct("<IIIIq")
 _BODY_BYTES: Final = 112
 
 NO_MARKS: Final = TextMark(0)
+NO_MARK: Final = Mark(0)
 
 
 @dataclass(slots=True)
@@ -85,7 +86,7 @@ class Process:
     memory: Thing
     slot: int
     cpu: int
-    standing: Mark = Mark(0)
+    standing: Mark = NO_MARK
     """What it is: marks in all records in which it acts."""
 
 

@@ -62,8 +62,8 @@ VERTEX_ATTRIBUTES: Final = {
     "hw:container": "task: name of its container; known late, it comes with a later version",
     "hw:imageDigest": "task: digest of its container's image; known late, it comes with a later "
     "version",
-    "hw:setup": "task: true: a container runtime's that sets a container up; false: no more, from this "
-    "version on",
+    "hw:setup": "task: true: a container runtime's that sets a container up; false: no more, from "
+    "this version on",
     "hw:foreign": "true: the object belongs to somebody else, nothing more is told",
     "hw:escaped": "true: bytes that are not UTF-8, and %, are written %XX in the name",
     "hw:truncated": "true: the name was too long, the rest is missing",
