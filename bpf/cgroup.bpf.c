@@ -3,7 +3,7 @@
  * The scope follows the cgroup tree in the kernel: a new cgroup inherits its
  * parent's slot before any task can be in it (promise G1), and a removed one
  * leaves the scope. Not cgroup_release: removed memory cgroups linger for long.
- * What is put into it from outside is marked (border.h).
+ * What is moved across its border is marked (border.h).
  */
 
 /* scope first, bucket second: see scope.h. */
@@ -63,10 +63,14 @@ RAW_TRACEPOINT_PROBE(cgroup_rmdir)
  */
 HW_FENTRY_ALL(cgroup_attach_task, struct cgroup *target, struct task_struct *task)
 {
-	u32 slot = hw_slot_of(hw_cgroup_id(target));
+	u32 from = hw_slot_of(hw_task_cgroup(task)), to = hw_slot_of(hw_cgroup_id(target));
 
-	if (slot && hw_is_unified(target) && !hw_slot_of(hw_task_cgroup(task)))
-		hw_enters(slot, task->group_leader);
+	if (!from == !to || !hw_is_unified(target))
+		return;
+	if (to)
+		hw_enters(to, task->group_leader);
+	else
+		hw_leaves(task->group_leader, task);
 }
 
 /* clone3(CLONE_INTO_CGROUP): the child is in that cgroup from the start, and nothing is attached. */

@@ -55,7 +55,7 @@ HW_FENTRY(wake_up_new_task, struct task_struct *child)
 	struct hw_context context;
 	struct hw_object *parent;
 
-	hw_inherit_setup(slot, child);
+	hw_border_inherit(slot, child);
 	if (!hw_begin(&context, slot) || !hw_with_self(&context))
 		return;
 	state = hw_task_of(child, slot);
@@ -290,8 +290,7 @@ HW_LSM(task_getpgid, struct task_struct *target)
 		hw_memory_flow(&context, HW_RELATION_GETPGID, target, true, 0);
 }
 
-/* do_exit(): for every thread, and the process ends with its last one. */
-HW_TRACEPOINT(sched_process_exit)
+static __always_inline void hw_exited(u32 slot)
 {
 	struct hw_context context;
 	struct hw_task_state *leader;
@@ -311,4 +310,14 @@ HW_TRACEPOINT(sched_process_exit)
 	    !(__sync_fetch_and_or(&leader->memory.state, HW_STATE_ENDED) & HW_STATE_ENDED))
 		hw_end(&context, HW_RELATION_TERMINATE_PROC, leader->memory.declared,
 		       leader->memory.id, hw_send(&leader->memory));
+}
+
+/* do_exit(): for every thread, and the process ends with its last one. */
+HW_TRACEPOINT(sched_process_exit)
+{
+	struct signal_struct *group = hw_current()->signal;
+
+	hw_exited(slot);
+	if (!group->live.counter)
+		hw_border_ends();
 }

@@ -30,7 +30,8 @@ static __always_inline void hw_enter_epoch(u32 *epochs, u32 epoch)
 			      (void *)(pointer) + HW_OFFSET_##kind##_ns + \
 				      HW_OFFSET_ns_common_inum)
 
-static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct *task)
+static __always_inline void hw_fill_task(struct hw_task *to, struct hw_context *context,
+					 struct task_struct *task)
 {
 	struct pid *pid = task->thread_pid;
 	struct nsproxy *proxy = task->nsproxy;
@@ -56,11 +57,12 @@ static __always_inline void hw_fill_task(struct hw_task *to, struct task_struct 
 	READ(space, proxy->cgroup_ns);
 	HW_NAMESPACE_NUMBER(to->cgroupns, space, cgroup_namespace);
 	to->start_time_ns = task->start_boottime;
-	to->cgroup = hw_task_cgroup(task);
+	to->cgroup = hw_shown_cgroup(context, task);
 	bpf_probe_read_kernel(to->comm, sizeof(to->comm), task->comm);
 }
 
-static __always_inline void hw_fill_memory(struct hw_memory *to, struct task_struct *task)
+static __always_inline void hw_fill_memory(struct hw_memory *to, struct hw_context *context,
+					   struct task_struct *task)
 {
 	const struct cred *cred = task->cred;
 
@@ -68,7 +70,7 @@ static __always_inline void hw_fill_memory(struct hw_memory *to, struct task_str
 	READ(to->uid, cred->uid.val);
 	READ(to->gid, cred->gid.val);
 	to->pad = 0;
-	to->cgroup = hw_task_cgroup(task);
+	to->cgroup = hw_shown_cgroup(context, task);
 	bpf_probe_read_kernel(to->comm, sizeof(to->comm), task->comm);
 }
 
@@ -153,13 +155,13 @@ static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw
 static __always_inline bool hw_declare_task(struct hw_context *context, struct hw_object *object,
 					    struct task_struct *task)
 {
-	return HW_DECLARE(context, object, hw_fill_task(&vertex_->task, task));
+	return HW_DECLARE(context, object, hw_fill_task(&vertex_->task, context, task));
 }
 
 static __always_inline bool hw_declare_memory(struct hw_context *context, struct hw_object *object,
 					      struct task_struct *task)
 {
-	return HW_DECLARE(context, object, hw_fill_memory(&vertex_->memory, task));
+	return HW_DECLARE(context, object, hw_fill_memory(&vertex_->memory, context, task));
 }
 
 static __always_inline bool hw_declare_inode(struct hw_context *context, struct hw_object *object,

@@ -61,6 +61,7 @@ static __always_inline bool hw_begin(struct hw_context *context, u32 slot)
 	context->task = hw_current();
 	context->self = 0;
 	context->marks = 0;
+	context->left = 0;
 	return true;
 }
 
@@ -82,7 +83,7 @@ static __always_inline bool hw_with_self(struct hw_context *context)
 		return true;
 	context->self = hw_task_of(context->task, context->slot);
 	if (context->self) {
-		context->marks = hw_border_marks(context);
+		hw_border_of(context);
 		return true;
 	}
 	hw_lose(context->slot, HW_LOSS_STORAGE);

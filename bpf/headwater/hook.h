@@ -3,7 +3,8 @@
  * HW_LSM, HW_FENTRY, HW_FEXIT, HW_TRACEPOINT - one hook, two functions
  *
  * The first is what the kernel calls: it looks at the bucket of the acting task's
- * cgroup and returns when that is empty. The second does the work. It is a
+ * cgroup and returns when that is empty and no process has left the scope (strays,
+ * border.h). The second does the work. It is a
  * function of its own because a function's saved registers and stack are paid for
  * on every call, also by the tasks outside every scope, which are most (G9).
  *
@@ -32,13 +33,16 @@
 	{                                                                                    \
 		u64 cgroup = hw_task_cgroup(hw_current()), word = *hw_bucket_of(cgroup);     \
                                                                                              \
-		if (word)                                                                    \
+		if (word | hw_strays())                                                      \
 			in_scope_##program(ctx, word, cgroup);                               \
 		return 0;                                                                    \
 	}                                                                                    \
 	static int in_scope_##program(unsigned long long *ctx, u64 word, u64 cgroup)         \
 	{                                                                                    \
 		u32 slot = hw_slot_in(word, cgroup);                                         \
+                                                                                             \
+		if (!slot)                                                                   \
+			slot = hw_stray_slot();                                              \
                                                                                              \
 		if (slot)                                                                    \
 			do_##program(slot, ___bpf_ctx_cast(args));                           \

@@ -45,6 +45,7 @@ enum hw_mark {
 	HW_MARK_NEW_B = 1 << 3,
 	HW_MARK_NEW_C = 1 << 4,
 	HW_MARK_SETUP = 1 << 8, /* in all records: the acting task sets a container up */
+	HW_MARK_LEFT = 1 << 9, /* likewise: the acting task was moved out of the scope */
 };
 
 /* text.marks */
@@ -230,6 +231,10 @@ struct hw_policies {
 
 struct hw_scope_buckets {
 	__u64 words[HW_BUCKETS]; /* index = low bits of the cgroup id, see scope.h */
+};
+
+struct hw_strays {
+	__u64 count; /* processes that have left the scope and are captured, see border.h */
 };
 
 #endif

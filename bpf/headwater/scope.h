@@ -23,6 +23,12 @@
 
 BPF_HASH(scope, u64, u32, HW_SCOPES);
 
+/* How many processes are captured that are in no captured cgroup. */
+static __always_inline u64 hw_strays(void)
+{
+	return HW_DIRECT(strays)->count;
+}
+
 static __always_inline u64 *hw_bucket_of(u64 cgroup)
 {
 	return &HW_DIRECT(scope_buckets)->words[cgroup & (HW_BUCKETS - 1)];

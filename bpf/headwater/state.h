@@ -79,8 +79,9 @@ struct hw_task_state {
 	u64 accepting; /* listening struct sock of the accept under way */
 	/* Of a thread group, in its leader's state: see border.h. */
 	u64 setup_root; /* of who put it in */
-	u32 border; /* HW_MARK_* */
-	u32 pad3;
+	u64 left_pod; /* which cgroup's scope it left: the topmost one's */
+	u64 left_cgroup; /* where it was then */
+	u64 border; /* HW_MARK_* */
 };
 
 struct hw_inode_key {

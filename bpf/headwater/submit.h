@@ -30,6 +30,7 @@ struct hw_context {
 	u32 epoch;
 	u32 flags;
 	u32 marks; /* HW_MARK_* of the acting task */
+	u64 left; /* the cgroup that the acting task's process left, 0: none */
 	struct hw_slot_config *config;
 	struct task_struct *task;
 	struct hw_task_state *self; /* the acting task's */

@@ -59,8 +59,9 @@ cdef enum:
     MARK_NEW_B = 8
     MARK_NEW_C = 16
     MARK_SETUP = 256
+    MARK_LEFT = 512
     # Of what the acting task is, in records of every kind.
-    STANDING = 256
+    STANDING = 768
 
     # Sections of a document, in their order.
     AGENT = 0
@@ -773,6 +774,8 @@ cdef class Renderer:
             at = write_literal(at, b',"hw:foreign":true', 18)
         if self.standing & MARK_SETUP:
             at = write_literal(at, b',"hw:setup":true', 16)
+        if self.standing & MARK_LEFT:
+            at = write_literal(at, b',"hw:left":true', 15)
         at = write_literal(at, b"},", 2)
         buffer.size = at - buffer.data
         self.elements += 1
@@ -1123,6 +1126,11 @@ cdef int put_standing(Buffer *buffer, int asked, int standing) except -1:
             put_bytes(buffer, b',"hw:setup":true', 16)
         else:
             put_bytes(buffer, b',"hw:setup":false', 17)
+    if asked & MARK_LEFT:
+        if standing & MARK_LEFT:
+            put_bytes(buffer, b',"hw:left":true', 15)
+        else:
+            put_bytes(buffer, b',"hw:left":false', 16)
     return 0
 
 

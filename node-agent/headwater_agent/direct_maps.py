@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_agent.layout import POLICIES, SCOPE_BUCKETS
+from headwater_agent.layout import POLICIES, SCOPE_BUCKETS, STRAYS
 from headwater_agent.program_object import MapSpec
 
 _MAP_TYPE_ARRAY: Final = 2
@@ -28,6 +28,7 @@ _FIRST_NUMBER: Final = 1 << 20
 TYPES: Final[dict[str, np.dtype[np.void]]] = {
     "policies": POLICIES,
     "scope_buckets": SCOPE_BUCKETS,
+    "strays": STRAYS,
 }
 """The value of each such map."""
 

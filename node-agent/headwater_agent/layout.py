@@ -49,9 +49,10 @@ class Mark(IntFlag):
     NEW_B = 1 << 3
     NEW_C = 1 << 4
     SETUP = 1 << 8
+    LEFT = 1 << 9
 
 
-STANDING: Final = {Mark.SETUP: "hw:setup"}
+STANDING: Final = {Mark.SETUP: "hw:setup", Mark.LEFT: "hw:left"}
 """Marks in records of every kind, which say what the acting task is; and their attributes."""
 
 
@@ -226,6 +227,8 @@ POLICIES: Final = np.dtype([("slots", SLOT_POLICY, (SLOTS,))])
 
 SCOPE_BUCKETS: Final = np.dtype([("words", "<u8", (BUCKETS,))])
 
+STRAYS: Final = np.dtype([("count", "<u8")])
+
 for _type, _bytes in (
     (RING_HEADER, RING_HEADER_BYTES),
     (HEADER, 24),
@@ -242,6 +245,7 @@ for _type, _bytes in (
     (SLOT_POLICY, 72),
     (POLICIES, 72 * SLOTS),
     (SCOPE_BUCKETS, 8 * BUCKETS),
+    (STRAYS, 8),
 ):
     if _type.itemsize != _bytes:
         raise AssertionError(f"layout.h says {_bytes} bytes, numpy {_type.itemsize}: {_type}")

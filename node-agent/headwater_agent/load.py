@@ -114,6 +114,11 @@ class Capture:
         return direct_value("policies", self._kernel.maps["policies"])
 
     @property
+    def strays(self) -> NDArray[Any]:
+        """How many processes have left the scope and are captured (``struct hw_strays``)."""
+        return direct_value("strays", self._kernel.maps["strays"])
+
+    @property
     def _kernel(self) -> Loaded:
         if self._loaded is None:
             raise RuntimeError("the capture is not attached: use it in a with block")

@@ -64,6 +64,8 @@ VERTEX_ATTRIBUTES: Final = {
     "version",
     "hw:setup": "task: true: a container runtime's that sets a container up; false: no more, from "
     "this version on",
+    "hw:left": "task: true: its process was moved out of its pod's cgroup; false: it is back, from "
+    "this version on",
     "hw:foreign": "true: the object belongs to somebody else, nothing more is told",
     "hw:escaped": "true: bytes that are not UTF-8, and %, are written %XX in the name",
     "hw:truncated": "true: the name was too long, the rest is missing",
@@ -77,6 +79,7 @@ EDGE_ATTRIBUTES: Final = {
     "cf:offset": "position in the file in bytes; omitted if 0",
     "cf:task_id": "wasDerivedFrom: name of the vertex of the task that acted",
     "hw:setup": "true: done by a container runtime to set a container up, not by the workload",
+    "hw:left": "true: done by a process that was moved out of its pod's cgroup",
     "hw:foreign": "true, on version steps: the state was changed by somebody else",
     "hw:unmounted": "true, on named: the path is relative to the root of its file system",
     "hw:deleted": "true, on named: the file had lost the name when it was touched",

@@ -10,7 +10,8 @@
  *   runtime init ROOT WORK...           (of itself, inside)
  *
  * In the working directory: host and host-2, files of the host. ROOT has app, which is this
- * program, and data. WORK: read; thread; host HOST-FILE (back to the host's root first).
+ * program, and data. WORK: read; thread; exec (by a thread); host FILE FILE (under the host's root again,
+ * the second file by a child).
  */
 #define _GNU_SOURCE
 #include <errno.h>
@@ -240,6 +241,15 @@ static void clone_into(char **words)
 	ended(child);
 }
 
+static void *exec_in_thread(void *unused)
+{
+	char *words[] = { "read", NULL };
+
+	thread_id = gettid();
+	become(words);
+	return unused;
+}
+
 static void work(char **words)
 {
 	pid_t child;
@@ -248,6 +258,8 @@ static void work(char **words)
 		touch("/data");
 	} else if (!strcmp(words[0], "thread")) {
 		in_thread(touch_in_thread, "/data");
+	} else if (!strcmp(words[0], "exec")) {
+		in_thread(exec_in_thread, NULL);
 	} else if (!strcmp(words[0], "host")) {
 		DO(setns(HOST_NAMESPACE, CLONE_NEWNS));
 		touch(words[1]);

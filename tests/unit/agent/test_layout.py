@@ -30,6 +30,7 @@ STRUCTS = {
     "hw_slot_policy": layout.SLOT_POLICY,
     "hw_policies": layout.POLICIES,
     "hw_scope_buckets": layout.SCOPE_BUCKETS,
+    "hw_strays": layout.STRAYS,
 }
 ENUMS: dict[str, type[IntEnum] | type[IntFlag]] = {
     "HW_RECORD_": layout.RecordKind,

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What a task is, set-up of a container, is said of its edges, and of itself as it changes."""
+"""What an acting task is (set-up, gone from its pod) its edges say, and itself as it changes."""
 
 from __future__ import annotations
 
