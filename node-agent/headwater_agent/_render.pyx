@@ -42,8 +42,11 @@ include "_buffer.pxi"
 include "_objects.pxi"
 
 cdef enum:
+    # By themselves: since GCC 13 one member beyond an int makes the others unsigned, too.
     RING_BUSY = 0x80000000
     RING_DISCARD = 0x40000000
+
+cdef enum:
     SLOTS = 1024
     RELATIONS = 256
     TYPES = 256
@@ -668,6 +671,7 @@ cdef class Renderer:
 
     cdef uint32_t older(self, Row *row, uint32_t version) except? 0xFFFFFFFF:
         """The tenant's version for a kernel version that a later record has left behind."""
+        cdef uint32_t best, since, last, tenant
         if version >= row.since:
             return row.tenant - (row.kernel - version)
         # The first known version that includes it: what lies in a jump is part of what follows.

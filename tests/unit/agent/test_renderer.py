@@ -3,11 +3,14 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+from headwater_agent import _render
 from headwater_agent.layout import RING_BUSY
 from headwater_agent.ring import RingChunk
 from headwater_prov.vocabulary import Relation
@@ -111,3 +114,16 @@ def test_text_of_every_size_is_read() -> None:
     (batch,) = graphs(feed(kernel, {1: "alpha"}, work).batches, "alpha")
     relations = document_of(batch)["wasDerivedFrom"].values()
     assert sum(r["prov:type"]["$"] == "cf:arg" for r in relations) == len(lengths)
+
+
+def test_members_of_enums_are_ints_whichever_compiler() -> None:
+    """One beyond an int would make its whole enum unsigned (GCC 13): -HISTORY a large number."""
+    for name in ("_render.pyx", "_objects.pxi", "_buffer.pxi"):
+        text = (Path(_render.__file__).parent / name).read_text("utf-8")
+        for body in re.findall(r"^cdef enum:\n((?:    .*\n|\n)+)", text, re.MULTILINE):
+            values = [
+                int(one, 0) for one in re.findall(r"^    [A-Z_]+ = (\w+)", body, re.MULTILINE)
+            ]
+            assert values
+            if max(values) > 0x7FFFFFFF:
+                assert len(values) == 2 and "RING_BUSY" in body
