@@ -148,6 +148,9 @@ class Lineage:
         files = self._files()
         if asked in files:
             return asked
+        # As `paths` shows it, which is not how it is written if not all of it can be shown.
+        if shown := [known for known in files if printable_path(known) == path]:
+            return shown[-1]
         ending = b"/" + asked.removeprefix(b"./").lstrip(b"/")
         found = sorted(known for known in files if known.endswith(ending)) if asked else []
         if len(found) == 1:

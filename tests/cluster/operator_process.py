@@ -152,6 +152,7 @@ class OperatorProcess:
 def operating(control_plane: ControlPlane, log: Path) -> Iterator[OperatorProcess]:
     """An operator that leads, and is gone in the end."""
     process = OperatorProcess(control_plane, log)
+    control_plane.api.delete(LEASE)  # one that failed has left it
     process.start()
     try:
         process.wait_ready()

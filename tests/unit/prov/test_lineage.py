@@ -308,6 +308,7 @@ def test_names_that_are_no_text_are_found_and_shown_without_controls() -> None:
     recorder.write(process, out)
     answer = lineage(recorder).origins("/data/a\x1b[31m\nb")
     assert answer.path == "/data/a\\x1b[31m\\nb"
+    assert lineage(recorder).origins(answer.path) == answer, "what is shown can be asked for"
     assert (answer.sentence + answer.table()).replace("\n", "").isprintable()
 
 
