@@ -430,8 +430,8 @@ static __always_inline bool hw_repeats(struct hw_context *context, u8 relation,
 		return false;
 	memory = &leader->memory;
 	return hw_memory_off(context, HW_RELATION_MEMORY_READ) ||
-	       hw_task_has(self, hw_key(context, memory, hw_version(memory->state),
-					HW_RELATION_MEMORY_READ));
+	       self->memory_read ==
+		       hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
 }
 
 /* The vertices of the acting task and, where it takes part, of its memory. */
@@ -499,7 +499,7 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 			hw_shared_flow(context, true);
 		key = hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
 		with_memory = !(context->flags & HW_SLOT_COMPRESS_EDGES) ||
-			      !hw_task_has(context->self, key);
+			      context->self->memory_read != key;
 	}
 	if (!hw_declare_self(context, leader, with_memory))
 		return false;
@@ -513,8 +513,8 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	}
 	HW_RECEIVE(context, to, flow, is, made);
 	if (with_memory)
-		hw_task_keep(context->self,
-			     hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ));
+		context->self->memory_read =
+			hw_key(context, memory, memory_version, HW_RELATION_MEMORY_READ);
 	task->state = task_is | HW_STATE_OUT;
 	hw_object_keep(to, hw_key(context, task, hw_version(task_is), relation));
 	hw_fill_flow(flow, context, relation, marks | made * HW_MARK_NEW_A, flags, offset);
