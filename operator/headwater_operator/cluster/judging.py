@@ -6,7 +6,7 @@ known here. Pure: from policies and `tenancy.Ownership`; next, `sets` for the no
 for the policy's owner. A policy is compiled once for each generation.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -14,14 +14,16 @@ import orjson
 from headwater_prov.policy import (
     NOTHING,
     PLATFORM_TENANT,
+    ClusterPolicy,
     CompiledPolicy,
     Place,
     PodSelector,
+    Policy,
     PolicyProblem,
     PolicyReference,
     compile_policy,
 )
-from headwater_prov.policy.building import build_policy, build_selector
+from headwater_prov.policy.building import build_cluster_policy, build_policy
 from headwater_prov.policy.checking import check
 from headwater_prov.policy.schema import resource_kinds
 from headwater_prov.policy.yaml_source import decode, documents
@@ -29,6 +31,9 @@ from headwater_prov.policy.yaml_source import decode, documents
 from headwater_operator.cluster.kinds import CLUSTER_POLICIES
 from headwater_operator.cluster.observed import Key, Observed
 from headwater_operator.cluster.tenancy import Ownership
+
+Built = Policy | ClusterPolicy | None
+"""A policy as this version understands it; None where it does not."""
 
 EVERY_NODE: Final = PodSelector()
 
@@ -69,12 +74,11 @@ class Judge:
 
     def __init__(self) -> None:
         self._memory: dict[str, tuple[object, Judgement]] = {}
-        self.compilations = 0
-        """How many policies were compiled so far."""
+        self._built: dict[str, tuple[int, Built]] = {}
 
     def judge(
         self,
-        policies: Iterable[Observed],
+        policies: Collection[Observed],
         ownership: Ownership,
         namespaces: Mapping[Key, Observed],
     ) -> dict[str, Judgement]:
@@ -89,51 +93,58 @@ class Judge:
             A judgement by each policy's uid.
         """
         judged: dict[str, tuple[object, Judgement]] = {}
+        self._built = {
+            policy.uid: self._build(policy) for policy in policies if not policy.is_leaving
+        }
         for policy in policies:
             if policy.is_leaving:
                 continue  # its end is its deletion; nothing of ours holds it up
-            tenant, where = self._place(policy, ownership, namespaces)
+            built = self._built[policy.uid][1]
+            if policy.kind is CLUSTER_POLICIES:
+                tenant, where = PLATFORM_TENANT, _where(built, namespaces)
+            else:
+                tenant, where = ownership.tenant_of.get(policy.namespace, ""), ()
             # A status changes the object, but nothing that is judged.
             basis = (policy.generation, tenant, where)
             known = self._memory.get(policy.uid)
             if known is None or known[0] != basis:
-                known = (basis, self._judge(policy, tenant, where))
+                known = (basis, self._judge(policy, built, tenant, where))
             judged[policy.uid] = known
         self._memory = judged
         return {uid: judgement for uid, (_, judgement) in judged.items()}
 
-    def _place(
-        self, policy: Observed, ownership: Ownership, namespaces: Mapping[Key, Observed]
-    ) -> tuple[str, tuple[str, ...]]:
-        """Whose stream a policy fills, and of the platform's the namespaces that it applies to."""
-        if policy.kind is not CLUSTER_POLICIES:
-            return ownership.tenant_of.get(policy.namespace, ""), ()
-        selector = build_selector(policy.spec.get("namespaceSelector") or {})
-        where = sorted(one.name for one in namespaces.values() if selector.matches(one.labels))
-        return PLATFORM_TENANT, tuple(where)
+    def _build(self, policy: Observed) -> tuple[int, Built]:
+        known = self._built.get(policy.uid)
+        if known is not None and known[0] == policy.generation:
+            return known
+        document = {
+            "metadata": {"namespace": policy.namespace, "name": policy.name},
+            "spec": policy.spec,
+        }
+        build = build_cluster_policy if policy.kind is CLUSTER_POLICIES else build_policy
+        try:
+            return (policy.generation, build(document, Place(policy.name)))
+        except (LookupError, TypeError, ValueError):
+            return (policy.generation, None)
 
-    def _judge(self, policy: Observed, tenant: str, where: tuple[str, ...]) -> Judgement:
+    def _judge(
+        self, policy: Observed, built: Built, tenant: str, where: tuple[str, ...]
+    ) -> Judgement:
         def refused(reason: str, message: str) -> Judgement:
             return Judgement(policy, tenant, None, None, EVERY_NODE, reason, message)
 
-        is_platforms = policy.kind is CLUSTER_POLICIES
         if not tenant:
             return refused(
                 "NoTenant",
                 f'no ProvenanceTenant owns namespace "{policy.namespace}", so there is no stream '
                 "for its records; ask the platform team to list it in spec.namespaces of a tenant",
             )
-        document = {
-            "metadata": {"namespace": policy.namespace, "name": policy.name},
-            "spec": policy.spec,
-        }
-        self.compilations += 1
-        try:
-            compiled = compile_policy(build_policy(document, Place(policy.name)))
-            nodes = build_selector(policy.spec.get("nodeSelector") or {})
-        except (LookupError, TypeError, ValueError):
+        if built is None:
             return refused("Invalid", _why_invalid(policy))
-        if policy.spec.get("suspend"):
+        is_platforms = isinstance(built, ClusterPolicy)
+        nodes = built.nodes if isinstance(built, ClusterPolicy) else EVERY_NODE
+        compiled = compile_policy(built)
+        if built.suspend:
             return refused("Suspended", "spec.suspend is true: nothing is captured")
         if compiled == NOTHING:
             return refused(
@@ -160,6 +171,15 @@ class Judge:
             hash=compiled.hash,
         )
         return Judgement(policy, tenant, reference, compiled, nodes, "Accepted", "in order")
+
+
+def _where(built: Built, namespaces: Mapping[Key, Observed]) -> tuple[str, ...]:
+    """The namespaces that a policy of the platform applies to."""
+    if not isinstance(built, ClusterPolicy):
+        return ()
+    return tuple(
+        sorted(one.name for one in namespaces.values() if built.namespaces.matches(one.labels))
+    )
 
 
 def _why_invalid(policy: Observed) -> str:

@@ -200,6 +200,20 @@ async def test_platforms_policy_goes_to_the_nodes_and_namespaces_it_selects(
         assert conditions(status)["Accepted"] == ("False", "NoNamespace")
 
 
+async def test_platforms_policy_of_other_definitions_is_refused_and_ends_nothing(
+    api: PlayedApi, running: Running
+) -> None:
+    small_cluster(api)
+    unknown = {"matchExpressions": [{"key": "a", "operator": "Like"}]}
+    spec = policy_spec(podSelector={}, namespaceSelector=unknown, nodeSelector={})
+    api.apply(CLUSTER_POLICIES, "old", spec)
+    async with running() as operator:
+        await settled(operator)
+        assert ("shop", "web") in told(api)
+        status = api.status(CLUSTER_POLICIES, "old")
+        assert conditions(status)["Accepted"] == ("False", "Invalid")
+
+
 async def test_nodes_come_go_and_come_back_under_their_name(
     api: PlayedApi, running: Running
 ) -> None:
