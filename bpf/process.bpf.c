@@ -135,7 +135,7 @@ HW_LSM(bprm_committed_creds, struct linux_binprm *bprm)
 	u32 i, old_version = 0, marks = HW_MARK_MAIN;
 	struct hw_context context;
 	struct hw_flow *flow;
-	u64 key, is;
+	u64 is;
 
 	if (!hw_begin(&context, slot) || !hw_with_self(&context))
 		return;
@@ -170,14 +170,11 @@ HW_LSM(bprm_committed_creds, struct linux_binprm *bprm)
 			return;
 		}
 		is = task->state;
-		key = hw_key(&context, &old, old_version, HW_RELATION_MEMORY_READ);
-		if (old.id && !hw_relation_off(context.config, HW_RELATION_MEMORY_READ) &&
-		    !((context.flags & HW_SLOT_COMPRESS_EDGES) && hw_task_has(context.self, key))) {
+		if (old.id && !hw_relation_off(context.config, HW_RELATION_MEMORY_READ)) {
 			u32 made = hw_makes_version(hw_turn(is, context.flags));
 
 			is = hw_received(is, made);
 			marks |= HW_MARK_MEMORY | made * HW_MARK_NEW_B;
-			hw_task_keep(context.self, key);
 		}
 		task->state = is | HW_STATE_OUT;
 		hw_fill_flow(flow, &context, HW_RELATION_EXEC_TASK, marks, 0, 0);
