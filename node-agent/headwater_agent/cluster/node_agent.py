@@ -20,6 +20,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Protocol
 
+from headwater_prov.conditions import Condition
+
 from headwater_agent.cluster.api import KubernetesApi
 from headwater_agent.cluster.backoff import Backoff, BackoffSettings, Chance
 from headwater_agent.cluster.cache import ConfigurationCache
@@ -32,7 +34,6 @@ from headwater_agent.cluster.resolver import RETRIED, Resolver
 from headwater_agent.cluster.resources import NODES, PODS, own_node, own_pods
 from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.status import (
-    Condition,
     ConditionType,
     Losses,
     NodeFacts,

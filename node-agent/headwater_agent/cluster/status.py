@@ -15,6 +15,7 @@ from enum import StrEnum
 from typing import Any, Final
 
 import orjson
+from headwater_prov.conditions import Condition, written_conditions
 
 from headwater_agent.cluster.configuration import Configuration, Failure
 
@@ -60,16 +61,6 @@ class ConditionType(StrEnum):
 
     DELIVERING = "Delivering"
     """Records reach NATS."""
-
-
-@dataclass(frozen=True, slots=True)
-class Condition:
-    """One condition, as metav1 has it, without its times."""
-
-    type: ConditionType
-    is_true: bool
-    reason: str
-    message: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +125,15 @@ def build_status(
             replace(state, failures=tuple(_shortened(each, message_max) for each in listed)),
             _sets(state.configuration, state.failures[failures_max:]),
             tenants_max,
-            _conditions(state, message_max, before, now),
+            written_conditions(
+                [
+                    replace(each, message=_cut(each.message, message_max))
+                    for each in state.conditions
+                ],
+                generation=state.configuration.generation,
+                before=before,
+                now=format_time(now),
+            ),
             now,
         )
         if len(orjson.dumps(status)) <= STATUS_MAX_BYTES:
@@ -223,30 +222,3 @@ def _failure(failure: Failure) -> dict[str, Any]:
         "message": failure.message,
     }
     return {key: value for key, value in found.items() if value}
-
-
-def _conditions(
-    state: NodeState, message_max: int, before: Mapping[str, Any], now: datetime
-) -> list[dict[str, Any]]:
-    earlier = before.get("conditions")
-    known = {
-        each.get("type"): each
-        for each in (earlier if isinstance(earlier, list) else [])
-        if isinstance(each, Mapping)
-    }
-    found = []
-    for condition in state.conditions:
-        status = "True" if condition.is_true else "False"
-        old = known.get(condition.type.value, {})
-        since = old.get("lastTransitionTime") if old.get("status") == status else None
-        found.append(
-            {
-                "type": condition.type.value,
-                "status": status,
-                "reason": condition.reason,
-                "message": _cut(condition.message, message_max),
-                "observedGeneration": state.configuration.generation,
-                "lastTransitionTime": since if isinstance(since, str) else format_time(now),
-            }
-        )
-    return found

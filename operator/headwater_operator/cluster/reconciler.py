@@ -29,7 +29,6 @@ from headwater_prov.policy import (
 )
 
 from headwater_operator.cluster.api import Api, ApiError
-from headwater_operator.cluster.conditions import merge_patch
 from headwater_operator.cluster.events import Transitions
 from headwater_operator.cluster.judging import Judge, Judgement
 from headwater_operator.cluster.kinds import (
@@ -42,6 +41,7 @@ from headwater_operator.cluster.kinds import (
     TENANTS,
     Kind,
 )
+from headwater_operator.cluster.merging import merge_patch
 from headwater_operator.cluster.observed import Cluster, Key, Observed, observe
 from headwater_operator.cluster.pacing import Bucket, Pace
 from headwater_operator.cluster.reports import Counts, Reports, collect

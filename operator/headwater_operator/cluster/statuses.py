@@ -9,10 +9,10 @@ status says depends on what another tenant does (G5).
 from collections.abc import Mapping
 from typing import Any, Final
 
+from headwater_prov.conditions import Condition, written_conditions
 from headwater_prov.policy import PLATFORM_TENANT
 from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS
 
-from headwater_operator.cluster.conditions import Condition, written
 from headwater_operator.cluster.judging import Judgement
 from headwater_operator.cluster.observed import Observed
 from headwater_operator.cluster.reports import Counts
@@ -20,6 +20,8 @@ from headwater_operator.cluster.tenancy import Ownership
 
 NAMESPACES_SHOWN: Final = 64
 CONFLICTS_SHOWN: Final = 5
+MESSAGE_MAX: Final = 1024
+"""Longest message that is written; the schema allows more, people read less."""
 
 
 def policy_status(
@@ -60,11 +62,11 @@ def policy_status(
             "failed": counts.failed,
             "unsupported": counts.unsupported,
         },
-        "conditions": written(
+        "conditions": written_conditions(
             [accepted, _programmed(judgement, counts, accepted)],
-            policy.generation,
-            before,
-            now,
+            generation=policy.generation,
+            before=before,
+            now=now,
         ),
     }
     if judgement.tenant:
@@ -86,9 +88,9 @@ def policy_status(
 
 def _programmed(judgement: Judgement, counts: Counts, accepted: Condition) -> Condition:
     def so(holds: bool, reason: str, message: str) -> Condition:
-        return Condition("Programmed", holds, reason, message)
+        return Condition("Programmed", holds, reason, message[:MESSAGE_MAX])
 
-    if not accepted.holds or judgement.reference is None:
+    if not accepted.is_true or judgement.reference is None:
         reason = "Suspended" if judgement.reason == "Suspended" else "NotAccepted"
         return so(False, reason, "no node is told of it: see condition Accepted")
     if not counts.desired:
@@ -118,8 +120,11 @@ def tenant_status(tenant: Observed, ownership: Ownership, now: str) -> dict[str,
         "observedGeneration": tenant.generation,
         "namespaceCount": len(owned),
         "namespaces": list(owned[:NAMESPACES_SHOWN]),
-        "conditions": written(
-            [_accepted(tenant, ownership)], tenant.generation, tenant.status, now
+        "conditions": written_conditions(
+            [_accepted(tenant, ownership)],
+            generation=tenant.generation,
+            before=tenant.status,
+            now=now,
         ),
     }
 

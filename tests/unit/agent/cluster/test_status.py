@@ -16,13 +16,13 @@ from headwater_agent.cluster.reporter import Reporter, ReporterSettings
 from headwater_agent.cluster.status import (
     STATUS_MAX_BYTES,
     CaptureMode,
-    Condition,
     ConditionType,
     Losses,
     NodeFacts,
     NodeState,
     build_status,
 )
+from headwater_prov.conditions import Condition
 from headwater_prov.policy import PolicyReference
 
 NOW = datetime(2026, 11, 25, 12, 0, 0, tzinfo=UTC)
