@@ -26,7 +26,10 @@ def root(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Path]:
         return
     hierarchy = make_hierarchy()
     if hierarchy is None:
-        pytest.skip("no cgroup v2 hierarchy that can be written")
+        pytest.skip(
+            "no cgroup v2 hierarchy that can be written: run as root, with cgroup2 mounted "
+            "(mount -t cgroup2 none /sys/fs/cgroup/unified)"
+        )
     yield hierarchy
     remove(hierarchy)
 
