@@ -3,5 +3,5 @@
 
 The data's way: `watches` (kopf's) and `listing` fill `observed`; `tenancy`, `judging` and `sets`
 compute from it what should be, `reports` and `statuses` what should be said; `reconciler` brings
-the API there through `api`. Everything between `observed` and `reconciler` is pure.
+the API there through `writing`. Everything between `observed` and `reconciler` is pure.
 """

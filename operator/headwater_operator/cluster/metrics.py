@@ -62,7 +62,7 @@ class _Reconciling(Collector):
             "Requests that write; outcome ok, an HTTP status, or unanswered.",
             labels=["verb", "kind", "outcome"],
         )
-        for labels, count in one.writes.items():
+        for labels, count in one.writing.requests.items():
             writes.add_metric(labels, count)
         yield writes
         yield CounterMetricFamily(

@@ -150,7 +150,7 @@ class Cluster:
         """Args: changed: is told what an object was and is; None where it was, or is, not there."""
         self._changed = changed
         self._objects: dict[Kind, dict[Key, Observed]] = {kind: {} for kind in READ}
-        self._gone: dict[Kind, dict[str, int]] = {kind: {} for kind in READ}
+        self._gone: dict[Kind, dict[str, None]] = {kind: {} for kind in READ}
         self._listed: set[Kind] = set()
 
     def of(self, kind: Kind) -> Mapping[Key, Observed]:
@@ -179,7 +179,7 @@ class Cluster:
         old = self._objects[kind].get(key)
         gone = self._gone[kind]
         # An answer to a write of ours may come after the deletion; it must not bring it back.
-        gone[uid] = len(gone)
+        gone[uid] = None
         if len(gone) > 10_000:
             for first in list(gone)[:5_000]:
                 del gone[first]

@@ -42,7 +42,7 @@ from headwater_operator.cluster.kinds import (
     Kind,
 )
 from headwater_operator.cluster.merging import merge_patch
-from headwater_operator.cluster.observed import Cluster, Key, Observed, observe
+from headwater_operator.cluster.observed import Cluster, Key, Observed
 from headwater_operator.cluster.pacing import Bucket, Pace
 from headwater_operator.cluster.reports import Counts, Reports, collect
 from headwater_operator.cluster.sets import Desired, References, divide
@@ -50,6 +50,7 @@ from headwater_operator.cluster.settings import OperatorSettings
 from headwater_operator.cluster.statuses import is_urgent, policy_status, tenant_status
 from headwater_operator.cluster.tenancy import Ownership, resolve
 from headwater_operator.cluster.work import WorkQueue
+from headwater_operator.cluster.writing import GoneError, Writing
 
 log = logging.getLogger(__name__)
 
@@ -73,10 +74,9 @@ class Task(IntEnum):
 
 
 class Item(NamedTuple):
-    """One object that may have to be written."""
+    """One object that may have to be written; its task is also its priority."""
 
-    what: str
-    """`policy`, `set`, `node`, `status` or `collect`."""
+    task: Task
     kind: Kind
     key: Key
 
@@ -114,15 +114,13 @@ class Reconciler:
         self.queue = WorkQueue()
         self.counts = WorkQueue()
         """Statuses that only say other counts: one worker, so that they hold up nothing."""
-        self.writes: Counter[tuple[str, str, str]] = Counter()
-        """Requests so far by verb, kind and outcome."""
+        self.writing = Writing(api, self.cluster)
         self.rounds = 0
         self.last_round_s = clock()
         """When the last round ended, by `clock`."""
         self.desired = Desired()
         self.ownership = Ownership({}, {}, {})
         self.judgements: Mapping[str, Judgement] = {}
-        self._api = api
         self._settings = settings
         self._clock = clock
         self._now = now
@@ -154,7 +152,7 @@ class Reconciler:
         if about.kind is PROVENANCE_NODES:
             # Five thousand of them change after an edit; each is held against what is desired.
             if self._is_computed and self._node_difference(about.key) is not None:
-                self.queue.add(Item("node", PROVENANCE_NODES, about.key), Task.NODE)
+                self._want(Task.NODE, PROVENANCE_NODES, about.key)
             if old is not None and new is not None and old.has_same_report(new):
                 return  # a sign of life, or our own write: nothing to be said
         elif about.kind is COMPILED:
@@ -232,18 +230,21 @@ class Reconciler:
         )
         self._sets |= self.desired.sets
 
+    def _want(self, task: Task, kind: Kind, key: Key) -> None:
+        self.queue.add(Item(task, kind, key), task)
+
     def _queue_nodes(self) -> None:
         compiled = self.cluster.of(COMPILED)
         for name, references in self.desired.sets.items():
             for reference in references:
                 if ("", reference.hash) not in compiled:
-                    self.queue.add(Item("policy", COMPILED, ("", reference.hash)), Task.POLICY)
+                    self._want(Task.POLICY, COMPILED, ("", reference.hash))
             if ("", name) not in compiled:
-                self.queue.add(Item("set", COMPILED, ("", name)), Task.SET)
+                self._want(Task.SET, COMPILED, ("", name))
         provenance_nodes = self.cluster.of(PROVENANCE_NODES)
         for key in self.cluster.of(NODES).keys() | provenance_nodes.keys():
             if self._node_difference(key) is not None:
-                self.queue.add(Item("node", PROVENANCE_NODES, key), Task.NODE)
+                self._want(Task.NODE, PROVENANCE_NODES, key)
 
     def _node_difference(self, key: Key) -> dict[str, Any] | None:
         """What a ProvenanceNode is to be changed by; empty to delete it; None to leave it."""
@@ -315,7 +316,7 @@ class Reconciler:
     def _queue_status(self, about: Observed, after: dict[str, Any]) -> None:
         if merge_patch(about.status, after):
             queue = self.queue if is_urgent(about.status, after) else self.counts
-            queue.add(Item("status", about.kind, about.key), Task.STATUS)
+            queue.add(Item(Task.STATUS, about.kind, about.key), Task.STATUS)
 
     def _reports(self, clock: float) -> Reports:
         nodes = self.cluster.of(NODES)
@@ -374,7 +375,7 @@ class Reconciler:
         }
         for name, since in self._unneeded_since.items():
             if clock - since >= self._settings.collect_after_s:
-                self.queue.add(Item("collect", COMPILED, ("", name)), Task.COLLECT)
+                self._want(Task.COLLECT, COMPILED, ("", name))
 
     # -- workers -----------------------------------------------------------------------------------
 
@@ -382,13 +383,12 @@ class Reconciler:
         while True:
             item = await queue.take()
             assert isinstance(item, Item)
-            priority = Task[item.what.upper()]
             try:
                 await self._do(item)
             except NotYetError:
-                queue.retry(item, priority, after_s=0.02)
+                queue.retry(item, item.task, after_s=0.02)
             except ApiError as error:
-                queue.retry(item, priority, after_s=error.retry_after_s or None)
+                queue.retry(item, item.task, after_s=error.retry_after_s or None)
                 self._complain(item, error)
             else:
                 queue.done(item)
@@ -408,22 +408,22 @@ class Reconciler:
             )
 
     async def _do(self, item: Item) -> None:
-        match item.what:
-            case "policy":
+        match item.task:
+            case Task.POLICY:
                 await self._make_policy(item.key)
-            case "set":
+            case Task.SET:
                 await self._make_set(item.key)
-            case "node":
+            case Task.NODE:
                 await self._tell_node(item.key)
-            case "status":
+            case Task.STATUS:
                 await self._write_status(item.kind, item.key)
-            case "collect":
+            case Task.COLLECT:
                 await self._delete_compiled(item.key)
 
     async def _make_policy(self, key: Key) -> None:
         compiled = self.desired.policies.get(key[1])
         if compiled is not None and key not in self.cluster.of(COMPILED):
-            await self._create(COMPILED, key[1], _compiled("canonical", compiled.canonical))
+            await self.writing.create(COMPILED, key[1], _compiled("canonical", compiled.canonical))
 
     async def _make_set(self, key: Key) -> None:
         references = self.desired.sets.get(key[1])
@@ -432,7 +432,7 @@ class Reconciler:
         if not all(self._is_there(reference.hash) for reference in references):
             raise NotYetError
         content = [reference.as_json() for reference in references]
-        await self._create(COMPILED, key[1], _compiled("references", content))
+        await self.writing.create(COMPILED, key[1], _compiled("references", content))
 
     async def _tell_node(self, key: Key) -> None:
         if self._node_difference(key):
@@ -441,14 +441,14 @@ class Reconciler:
         if change is None:
             return
         if not change:
-            await self._delete(self.cluster.of(PROVENANCE_NODES)[key])
+            await self.writing.delete(self.cluster.of(PROVENANCE_NODES)[key])
             return
         if not all(map(self._is_there, change.get("spec", {}).get("policySets", ()))):
             raise NotYetError
         if key in self.cluster.of(PROVENANCE_NODES):
-            await self._patch(PROVENANCE_NODES, key, change)
+            await self.writing.patch(PROVENANCE_NODES, key, change)
         else:
-            await self._create(PROVENANCE_NODES, key[1], change)
+            await self.writing.create(PROVENANCE_NODES, key[1], change)
 
     async def _write_status(self, kind: Kind, key: Key) -> None:
         said = self._statuses.get((kind, key))
@@ -465,8 +465,8 @@ class Reconciler:
         if not patch:
             return
         try:
-            await self._patch(kind, key, {"status": patch}, "status")
-        except _GoneError:
+            await self.writing.patch(kind, key, {"status": patch}, "status")
+        except GoneError:
             self._statuses.pop((kind, key), None)  # its watch tells; if not, it is said again
         else:
             self._transitions.note(about, said.status)
@@ -479,7 +479,7 @@ class Reconciler:
             raise NotYetError  # it may be needed again
         self._leaving.add(key[1])
         try:
-            await self._delete(one)
+            await self.writing.delete(one)
         finally:
             self._leaving.discard(key[1])
 
@@ -493,54 +493,6 @@ class Reconciler:
         while wait:
             await asyncio.sleep(wait)
             wait = bucket.take(self._clock())
-
-    # -- requests ----------------------------------------------------------------------------------
-
-    async def _create(self, kind: Kind, name: str, content: Mapping[str, Any]) -> None:
-        body = {
-            "apiVersion": kind.api_version,
-            "kind": kind.name,
-            **content,
-            "metadata": {"name": name, **content.get("metadata", {})},
-        }
-        stored = await self._request("create", kind, self._api.create(kind, body))
-        self.cluster.put(observe(kind, stored))
-
-    async def _patch(
-        self, kind: Kind, key: Key, body: Mapping[str, Any], subresource: str = ""
-    ) -> None:
-        try:
-            stored = await self._request(
-                "patch", kind, self._api.patch(kind, *key, body, subresource)
-            )
-        except ApiError as error:
-            if error.is_absent:
-                raise _GoneError(error.status, error.message) from error
-            raise
-        self.cluster.put(observe(kind, stored))
-
-    async def _delete(self, one: Observed) -> None:
-        try:
-            await self._request(
-                "delete", one.kind, self._api.delete(one.kind, one.namespace, one.name, one.uid)
-            )
-        except ApiError as error:
-            if not error.is_absent:
-                raise  # also where another object has the name by now: its watch tells in a moment
-        self.cluster.remove(one.kind, one.key, one.uid)
-
-    async def _request(self, verb: str, kind: Kind, request: Any) -> Any:
-        try:
-            answer = await request
-        except ApiError as error:
-            self.writes[verb, kind.plural, str(error.status or "unanswered")] += 1
-            raise
-        self.writes[verb, kind.plural, "ok"] += 1
-        return answer
-
-
-class _GoneError(ApiError):
-    """The object was deleted meanwhile."""
 
 
 def _compiled(field: str, value: object) -> dict[str, Any]:
