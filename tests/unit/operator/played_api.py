@@ -85,6 +85,11 @@ class PlayedApi:
         }
         self._store(PROVENANCE_NODES, body)
 
+    def report_all(self) -> None:
+        """Every node's agent says that it applies what it was told."""
+        for _, name in list(self.objects[PROVENANCE_NODES]):
+            self.report(name)
+
     def fill(self, cluster: Cluster) -> None:
         """List everything into a model, and keep it current from then on."""
         for kind in READ:

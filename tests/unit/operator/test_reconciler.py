@@ -53,8 +53,7 @@ async def test_every_node_is_told_of_every_policy(api: PlayedApi, running: Runni
             "Accepted": ("True", "Accepted"),
             "Programmed": ("False", "Programming"),
         }
-        for node in range(3):
-            api.report(f"node-{node}")
+        api.report_all()
         await settled(operator)
         status = api.status(POLICIES, "web", "shop")
         assert status["nodes"]["programmed"] == 3
@@ -68,8 +67,7 @@ async def test_edit_costs_a_policy_a_set_and_the_nodes(api: PlayedApi, running: 
     small_cluster(api, nodes=20)
     async with running() as operator:
         await settled(operator)
-        for node in range(20):
-            api.report(f"node-{node}")
+        api.report_all()
         await settled(operator)
         api.writes.clear()
         before = dict(api.objects[PROVENANCE_NODES]["", "node-0"]["spec"])
@@ -82,8 +80,7 @@ async def test_edit_costs_a_policy_a_set_and_the_nodes(api: PlayedApi, running: 
         assert len(set(after["policySets"]) ^ set(before["policySets"])) == 2
         # And the other tenant's status is not even written (G5).
         api.writes.clear()
-        for node in range(20):
-            api.report(f"node-{node}")
+        api.report_all()
         await settled(operator)
         assert api.writes.keys() <= {("patch", POLICIES.plural)}
         assert api.status(POLICIES, "web", "bank")["nodes"]["programmed"] == 20
@@ -115,8 +112,7 @@ async def test_quiet_cluster_is_not_written_to(api: PlayedApi, running: Running)
     small_cluster(api)
     async with running() as operator:
         await settled(operator)
-        for node in range(3):
-            api.report(f"node-{node}")
+        api.report_all()
         await settled(operator)
     api.writes.clear()
     async with running() as operator:  # another process, which knows nothing
@@ -303,8 +299,7 @@ async def test_what_nobody_names_is_deleted_when_the_last_node_lets_go(
     small_cluster(api)
     async with running() as operator:
         await settled(operator)
-        for node in range(3):
-            api.report(f"node-{node}")
+        api.report_all()
         await settled(operator)
         before = set(api.objects[COMPILED])
         for namespace in ("shop", "bank"):
@@ -347,8 +342,7 @@ def busy_life(api: PlayedApi, step: int) -> None:
         case 2:
             api.apply(POLICIES, f"p{step}", policy_spec(f"x{step}"), namespace="bank")
         case 3:
-            for _, name in list(api.objects[PROVENANCE_NODES]):
-                api.report(name)
+            api.report_all()
         case 4:
             api.remove(NODES, next(name for _, name in api.objects[NODES]))
         case 5:
@@ -409,8 +403,7 @@ async def _finds_peace(api: PlayedApi, running: Running) -> None:
     """A new operator brings it to the end, and one after it has nothing left to do."""
     async with running() as operator:
         await settled(operator)
-        for _, name in list(api.objects[PROVENANCE_NODES]):
-            api.report(name)
+        api.report_all()
         await settled(operator)
         await asyncio.sleep(0.3)
         wanted = {
