@@ -617,11 +617,15 @@ def test_metrics_and_log_say_what_happened_and_no_more(
 
 
 def test_wrong_command_line_is_a_sentence(tmp_path: Path, control_plane: ControlPlane) -> None:
-    process = OperatorProcess(control_plane, tmp_path / "log", ["--listen", "nowhere"])
-    process.start()
-    with pytest.raises(RuntimeError, match="is not HOST:PORT"):
-        process.wait_ready()
-    assert process.stop() == 2
+    for arguments, sentence in (
+        (["--listen", "nowhere"], "is not HOST:PORT"),
+        (["--kubeconfig", "/nowhere"], "--kubeconfig /nowhere: there is no such file"),
+    ):
+        process = OperatorProcess(control_plane, tmp_path / "log", arguments)
+        process.start()
+        with pytest.raises(RuntimeError, match=sentence):
+            process.wait_ready()
+        assert process.stop() == 2
 
 
 # -- who may do what -------------------------------------------------------------------------------
