@@ -619,7 +619,7 @@ def test_metrics_and_log_say_what_happened_and_no_more(
 def test_wrong_command_line_is_a_sentence(tmp_path: Path, control_plane: ControlPlane) -> None:
     for arguments, sentence in (
         (["--listen", "nowhere"], "is not HOST:PORT"),
-        (["--kubeconfig", "/nowhere"], "--kubeconfig /nowhere: there is no such file"),
+        (["--kubeconfig", "/nowhere"], "argument --kubeconfig: there is no such file: /nowhere"),
     ):
         process = OperatorProcess(control_plane, tmp_path / "log", arguments)
         process.start()

@@ -57,10 +57,6 @@ async def connect(settings: OperatorSettings, kubeconfig: Path | None = None) ->
     Raises:
         ConnectionSetupError: no configuration, or one that cannot be read.
     """
-    if kubeconfig is not None and not kubeconfig.is_file():
-        raise ConnectionSetupError(
-            f"--kubeconfig {kubeconfig}: there is no such file; name a kubeconfig file"
-        )
     configuration = Configuration()
     # Watches are kopf's own; these are requests of workers, lists and the lease.
     configuration.connection_pool_maxsize = settings.workers + 8

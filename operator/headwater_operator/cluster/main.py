@@ -54,6 +54,17 @@ class JsonFormatter(logging.Formatter):
         return orjson.dumps(line).decode()
 
 
+def existing_file(text: str) -> Path:
+    """A file that is there.
+
+    Raises:
+        argparse.ArgumentTypeError: it is not.
+    """
+    if not Path(text).is_file():
+        raise argparse.ArgumentTypeError(f"there is no such file: {text}")
+    return Path(text)
+
+
 def parser() -> argparse.ArgumentParser:
     """The command line."""
     one = argparse.ArgumentParser(
@@ -63,7 +74,9 @@ def parser() -> argparse.ArgumentParser:
         epilog="Exit status: 0 after SIGTERM; 1 when something failed that a new start may mend; "
         "2 for a wrong argument or no way to reach Kubernetes.",
     )
-    one.add_argument("--kubeconfig", type=Path, help="file to connect with, outside a cluster")
+    one.add_argument(
+        "--kubeconfig", type=existing_file, help="file to connect with, outside a cluster"
+    )
     one.add_argument(
         "--listen",
         default="127.0.0.1:8080",
