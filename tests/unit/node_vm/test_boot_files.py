@@ -93,3 +93,19 @@ def test_icount_is_one_cpu_without_kvm(kernel: Kernel, monkeypatch: pytest.Monke
     assert words[words.index("-smp") + 1] == "1"
     assert words[words.index("-accel") + 1] == "tcg"
     assert words[words.index("-append") + 1].endswith("a=b")
+
+
+def test_a_guest_runs_at_speed_in_emulation() -> None:
+    assert qemu.runs_at_speed(qemu.EMULATION)
+
+
+def test_an_accelerator_that_does_not_run_the_guest_is_not_taken(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    # As with paravirtual KVM: a virtual CPU is made, and the guest does not come on.
+    monkeypatch.setattr(qemu, "_PROBE_TIMEOUT_S", 1.0)
+    assert not qemu.runs_at_speed(["-accel", "tcg", "-cpu", "max", "-S"])
+
+
+def test_an_accelerator_that_does_not_exist_is_not_taken() -> None:
+    assert not qemu.runs_at_speed(["-accel", "nonesuch"])
