@@ -36,7 +36,7 @@
  * that take turns are recorded each time.
  */
 #define HW_RECENT_BITS 1
-#define HW_TASK_RECENT_BITS 3
+#define HW_TASK_RECENT_BITS 6
 
 struct hw_object {
 	u64 id; /* cpu << 48 | count; 0: not yet made */
