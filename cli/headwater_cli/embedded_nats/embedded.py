@@ -7,7 +7,6 @@ see must come the same way as in a cluster. Started by `headwater trace` and `se
 Promises: G3 (the store survives any death), G5 (accounts), G8 (no orphan, restart after a crash).
 """
 
-import asyncio
 import importlib.metadata
 import logging
 import os
@@ -16,13 +15,11 @@ import shutil
 import sys
 import threading
 import time
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
 from typing import Self
 
-import nats
 import nats.errors
 from headwater_agent.publish import ConnectionOptions, UserToken
 from headwater_operator.accounts import (
@@ -36,6 +33,7 @@ from headwater_operator.accounts import (
     agent_user,
     check_reservations,
     check_tenant_name,
+    connected,
     ensure_stream,
     push_account,
     system_user,
@@ -359,26 +357,9 @@ class EmbeddedNats:
             servers=(self.url,), inbox_prefix=prefix, fetch_token=fetch, sign_nonce=key.sign_nonce
         )
 
-    @asynccontextmanager
-    async def _connect(self, user: Credentials) -> AsyncIterator[Client]:
+    def _connect(self, user: Credentials) -> AbstractAsyncContextManager[Client]:
         """Connect for a moment; the server may be between two lives, so try for some seconds."""
-        client = await nats.connect(
-            self.url,
-            name=f"headwater {user.name}",
-            max_reconnect_attempts=10,
-            reconnect_time_wait=0.25,
-            error_cb=_ignore,
-            **user.connection_options(),
-        )
-        try:
-            yield client
-        finally:
-            await client.close()
-
-
-async def _ignore(error: Exception) -> None:
-    """Take errors that the pending call raises anyway, or that a retry mends."""
-    await asyncio.sleep(0)
+        return connected([self.url], user, attempts=10)
 
 
 def find_server() -> Path:

@@ -3,24 +3,44 @@
 
 `OperatorKeys` keeps the identities, `agent_user` and `auditor_user` mint short-lived credentials,
 `push_account` and `ensure_stream` bring a running server into line. Local mode drives it from
-`headwater_cli.embedded_nats`, a cluster from the operator's handlers; both run the same code.
+`headwater_cli.embedded_nats`, a cluster from `headwater_operator.provisioning`; both run the same
+code.
 """
 
+from headwater_operator.accounts.claims import AuditorScope, TenantImport, auditor_inbox
+from headwater_operator.accounts.connecting import connected
+from headwater_operator.accounts.consumers import delete_consumer, ensure_consumer
 from headwater_operator.accounts.errors import (
     AccountsError,
     ClaimsRefusedError,
+    ConsumerRefusedError,
     KeyStateError,
     QuotaError,
+    ServerUnreachableError,
     StreamRefusedError,
     TenantNameError,
 )
 from headwater_operator.accounts.key_pair import KeyPair, Role
 from headwater_operator.accounts.keys import OperatorKeys, TenantAccount, check_tenant_name
-from headwater_operator.accounts.push import push_account
-from headwater_operator.accounts.quotas import ROOM_FOR_GAPS_BYTES, Quotas, check_reservations
-from headwater_operator.accounts.streams import ensure_stream, stream_config
+from headwater_operator.accounts.monitoring import (
+    ConnectedUser,
+    Storage,
+    connected_users,
+    measure_storage,
+)
+from headwater_operator.accounts.push import delete_accounts, push_account, stored_claims
+from headwater_operator.accounts.quotas import (
+    ROOM_FOR_GAPS_BYTES,
+    Quotas,
+    Reservation,
+    check_reservations,
+    share_out,
+)
+from headwater_operator.accounts.streams import delete_stream, ensure_stream, stream_config
 from headwater_operator.accounts.users import (
+    MANAGING,
     Credentials,
+    agent_token,
     agent_user,
     auditor_user,
     system_user,
@@ -28,25 +48,44 @@ from headwater_operator.accounts.users import (
 )
 
 __all__ = [
+    "MANAGING",
     "ROOM_FOR_GAPS_BYTES",
     "AccountsError",
+    "AuditorScope",
     "ClaimsRefusedError",
+    "ConnectedUser",
+    "ConsumerRefusedError",
     "Credentials",
     "KeyPair",
     "KeyStateError",
     "OperatorKeys",
     "QuotaError",
     "Quotas",
+    "Reservation",
     "Role",
+    "ServerUnreachableError",
+    "Storage",
     "StreamRefusedError",
     "TenantAccount",
+    "TenantImport",
     "TenantNameError",
+    "agent_token",
     "agent_user",
+    "auditor_inbox",
     "auditor_user",
     "check_reservations",
     "check_tenant_name",
+    "connected",
+    "connected_users",
+    "delete_accounts",
+    "delete_consumer",
+    "delete_stream",
+    "ensure_consumer",
     "ensure_stream",
+    "measure_storage",
     "push_account",
+    "share_out",
+    "stored_claims",
     "stream_config",
     "system_user",
     "unrestricted_user",

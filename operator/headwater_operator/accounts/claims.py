@@ -6,21 +6,26 @@ what this page says. It is pure: time comes in, tokens go out. Called by `keys` 
 `users`; the tokens travel by `push` and by each client's CONNECT.
 
 Capture reaches a tenant through a *service*: the tenant exports `prov.v1.>`, the capture account
-imports it as `t.<tenant>.prov.v1.>`, and the stream's acknowledgement comes back through it. The
-export is public, not by activation token: only our operator key signs accounts, so no other account
-can import it, and a token would make the capture account's JWT five times longer per tenant
-(docs/decisions/0002-service-import.md).
+imports it as `t.<tenant>.prov.v1.>`, and the stream's acknowledgement comes back through it. Where
+only our operator key signs accounts the export is public: no other account can import it, and a
+token would make the capture account's JWT five times longer per tenant
+(docs/decisions/0002-service-import.md). On a NATS that has other accounts too, it takes an
+activation token, or any of those accounts could write into a tenant's stream.
 """
 
 import base64
+import binascii
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import Enum
+from types import MappingProxyType
 from typing import Any
 
 from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS, SUBJECT_ROOT
 
-from headwater_operator.accounts.key_pair import KeyPair
+from headwater_operator.accounts.key_pair import KeyPair, is_signed_by
 from headwater_operator.accounts.quotas import ROOM_FOR_GAPS_BYTES, Quotas
 
 _HEADER = b'{"typ":"JWT","alg":"ed25519-nkey"}'
@@ -42,6 +47,58 @@ any publisher's own time limit, far shorter than the server's default of two min
 AUDITOR_INBOX = "_INBOX.>"
 """Where an auditor's answers go: the default of every NATS client, inside its own account."""
 
+NO_KEYS: Mapping[str, int] = MappingProxyType({})
+
+
+class AuditorScope(Enum):
+    """What the auditors of an account may do with consumers."""
+
+    ANY_CONSUMER = "any"
+    """Make, use and delete consumers of the stream as they like: local mode's readers, who hold the
+    keys of the whole installation anyway."""
+
+    OWN_CONSUMER = "own"
+    """Use the one consumer that is named as the user: somebody else made it, and its filter is what
+    the auditor may read. Its answers go to an inbox of its own, or two auditors of one tenant could
+    read along with each other."""
+
+
+@dataclass(frozen=True, slots=True)
+class TenantImport:
+    """A tenant's service as the capture account imports it."""
+
+    tenant: str
+    """The tenant's name."""
+
+    account: str
+    """Public key of its account."""
+
+    activation: str = ""
+    """Token of the tenant that lets capture import it; empty where the export is public."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claims:
+    """What a token says, of which the signature was checked."""
+
+    subject: str
+    """Public key of whom it is about."""
+
+    issuer: str
+    """Public key of who signed it."""
+
+    issued_at: int
+    """Seconds since 1970, by the issuer's clock."""
+
+    body: Mapping[str, Any]
+    """The `nats` part."""
+
+    name: str = ""
+    """As it was given."""
+
+    expires_at: int = 0
+    """Seconds since 1970; 0 for no end."""
+
 
 def agent_inbox(node: str) -> str:
     """Return the inbox prefix of a node's agent; all agents share one account, so each has its own.
@@ -50,6 +107,15 @@ def agent_inbox(node: str) -> str:
         node: the node token.
     """
     return f"_INBOX_{node}"
+
+
+def auditor_inbox(consumer: str) -> str:
+    """Return the inbox prefix of an auditor that has one consumer, and nothing else.
+
+    Args:
+        consumer: its name.
+    """
+    return f"_INBOX_{consumer}"
 
 
 def capture_subject(tenant: str) -> str:
@@ -119,87 +185,161 @@ def system_account_token(*, account: str, user_key: str, signer: KeyPair, issued
     return encode(subject=account, name="SYS", body=body, signer=signer, issued_at=issued_at)
 
 
-def capture_account_token(
+def capture_account_body(
     *,
-    account: str,
-    agent_key: str,
-    tenants: Iterable[tuple[str, str]],
-    signer: KeyPair,
-    issued_at: int,
-) -> str:
-    """Return the token of the account that agents connect to.
+    agent_keys: Sequence[str],
+    tenants: Iterable[TenantImport],
+    revoked: Mapping[str, int] = NO_KEYS,
+) -> dict[str, Any]:
+    """Return what is claimed of the account that agents connect to.
 
-    `agent_key` is the public half of the scoped key that agents' users are signed with; `tenants`
-    are the name and account public key of each.
+    Args:
+        agent_keys: public halves of the scoped keys that agents' users are signed with.
+        tenants: whose streams agents may publish into.
+        revoked: public keys of users, each with the time (seconds since 1970) up to which tokens
+            for it are void.
     """
-    imports = [
-        {
-            "name": f"capture-{name}",
+    imports = []
+    for tenant in tenants:
+        one = {
+            "name": f"capture-{tenant.tenant}",
             "subject": STREAM_SUBJECTS,
-            "account": key,
-            "local_subject": capture_subject(name),
+            "account": tenant.account,
+            "local_subject": capture_subject(tenant.tenant),
             "type": "service",
         }
-        for name, key in tenants
-    ]
+        imports.append(one | ({"token": tenant.activation} if tenant.activation else {}))
     node = "{{name()}}"
     template = {
         "pub": {"allow": [f"t.*.{SUBJECT_ROOT}.{node}.>"]},
         "sub": {"allow": [f"{agent_inbox(node)}.>"]},
     }
-    body: dict[str, Any] = {
+    return {
         "limits": _UNLIMITED,
-        "signing_keys": [_scoped(agent_key, "agent", template)],
+        "signing_keys": [_scoped(key, "agent", template) for key in agent_keys],
         "imports": imports,
         "type": "account",
         "version": 2,
+        **({"revocations": dict(revoked)} if revoked else {}),
     }
-    return encode(subject=account, name="capture", body=body, signer=signer, issued_at=issued_at)
 
 
-def tenant_account_token(
+def tenant_account_body(
     *,
-    account: str,
-    tenant: str,
-    signing_key: str,
-    auditor_key: str,
+    signing_keys: Sequence[str],
+    auditor_keys: Sequence[str],
     quotas: Quotas,
-    signer: KeyPair,
-    issued_at: int,
-) -> str:
-    """Return a tenant's token: one stream of limited size, one service export, no imports.
+    replicas: int = 1,
+    scope: AuditorScope = AuditorScope.ANY_CONSUMER,
+    needs_activation: bool = False,
+    is_suspended: bool = False,
+    revoked: Mapping[str, int] = NO_KEYS,
+) -> dict[str, Any]:
+    """Return what is claimed of a tenant's account: one stream of limited size, one export.
 
-    `signing_key` is the public half of the key for users with permissions of their own,
-    `auditor_key` that of the scoped key that can only make auditors.
+    Args:
+        signing_keys: public halves of the keys for users with permissions of their own.
+        auditor_keys: those of the scoped keys that can only make auditors.
+        quotas: what the tenant may take.
+        replicas: servers that hold a copy of the stream; the limits count each.
+        scope: what an auditor may do with consumers.
+        needs_activation: whether an importer needs a token of the tenant.
+        is_suspended: nobody may connect, nothing is taken in; what is stored stays.
+        revoked: public keys of users, each with the time up to which tokens for it are void.
     """
     limits = {
         **_UNLIMITED,
         "imports": 0,
         "exports": 1,
-        "conn": quotas.connections,
+        "conn": 0 if is_suspended else quotas.connections,
         "leaf": 0,
-        "disk_storage": quotas.reserved_bytes,
+        "disk_storage": quotas.reserved_bytes * replicas,
         "disk_max_stream_bytes": quotas.stream_bytes + ROOM_FOR_GAPS_BYTES,
         "max_bytes_required": True,
         "streams": 1,
         "consumer": quotas.consumers,
     }
-    export = {
+    export: dict[str, Any] = {
         "name": "capture",
         "subject": STREAM_SUBJECTS,
         "type": "service",
         "response_type": "Singleton",
         "response_threshold": RESPONSE_THRESHOLD_S * 1_000_000_000,
     }
-    template = {"pub": {"allow": auditor_subjects()}, "sub": {"allow": [AUDITOR_INBOX]}}
-    body: dict[str, Any] = {
+    if needs_activation:
+        export["token_req"] = True
+    template = _auditor_template(scope)
+    return {
         "limits": limits,
-        "signing_keys": [signing_key, _scoped(auditor_key, "auditor", template)],
-        "exports": [export],
+        "signing_keys": [
+            *signing_keys,
+            *(_scoped(key, "auditor", template) for key in auditor_keys),
+        ],
+        "exports": [] if is_suspended else [export],
         "type": "account",
         "version": 2,
+        **({"revocations": dict(revoked)} if revoked else {}),
     }
-    return encode(subject=account, name=tenant, body=body, signer=signer, issued_at=issued_at)
+
+
+def activation_token(
+    *, tenant_account: str, capture_account: str, signer: KeyPair, issued_at: int
+) -> str:
+    """Return a tenant's permission for the capture account to import its service.
+
+    The same arguments give the same token, so one that is made again is no change.
+    """
+    body = {
+        "subject": STREAM_SUBJECTS,
+        "kind": "service",
+        "issuer_account": tenant_account,
+        "type": "activation",
+        "version": 2,
+    }
+    return encode(
+        subject=capture_account, name="capture", body=body, signer=signer, issued_at=issued_at
+    )
+
+
+def deletion_token(*, accounts: Sequence[str], signer: KeyPair, issued_at: int) -> str:
+    """Return the operator's word that these accounts are to be deleted."""
+    body = {"accounts": list(accounts), "type": "generic", "version": 2}
+    return encode(
+        subject=signer.public, name="delete", body=body, signer=signer, issued_at=issued_at
+    )
+
+
+def read(token: str) -> Claims | None:
+    """Return what a token says; None if it is none, or its signature is not its issuer's."""
+    try:
+        signed, _, signature = token.rpartition(".")
+        content = json.loads(_decode(signed.split(".")[1]))
+        found = Claims(
+            subject=content["sub"],
+            issuer=content["iss"],
+            issued_at=int(content["iat"]),
+            body=content["nats"],
+            name=content.get("name", ""),
+            expires_at=int(content.get("exp") or 0),
+        )
+        if is_signed_by(found.issuer, signed.encode("ascii"), _decode(signature)):
+            return found
+    except (KeyError, IndexError, TypeError, ValueError, binascii.Error):
+        pass  # not a token at all
+    return None
+
+
+def _auditor_template(scope: AuditorScope) -> dict[str, Any]:
+    if scope is AuditorScope.ANY_CONSUMER:
+        return {"pub": {"allow": auditor_subjects()}, "sub": {"allow": [AUDITOR_INBOX]}}
+    own = "{{name()}}"
+    allowed = [
+        f"$JS.API.STREAM.INFO.{STREAM_NAME}",
+        f"$JS.API.CONSUMER.INFO.{STREAM_NAME}.{own}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_NAME}.{own}",
+        f"$JS.ACK.{STREAM_NAME}.{own}.>",
+    ]
+    return {"pub": {"allow": allowed}, "sub": {"allow": [f"{auditor_inbox(own)}.>"]}}
 
 
 def auditor_subjects() -> list[str]:
@@ -228,6 +368,10 @@ def _scoped(key: str, role: str, template: Mapping[str, Any]) -> dict[str, Any]:
 
 def _json(content: Mapping[str, Any]) -> bytes:
     return json.dumps(content, separators=(",", ":")).encode()
+
+
+def _decode(text: str) -> bytes:
+    return base64.urlsafe_b64decode(text + "=" * (-len(text) % 4))
 
 
 def _base64(data: bytes) -> str:

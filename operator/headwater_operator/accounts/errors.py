@@ -39,3 +39,11 @@ class ClaimsRefusedError(AccountsError):
 
 class StreamRefusedError(AccountsError):
     """The server did not make or change a tenant's stream."""
+
+
+class ServerUnreachableError(AccountsError):
+    """No server takes a connection, or none answers."""
+
+
+class ConsumerRefusedError(AccountsError):
+    """The server did not make, change or delete an auditor's consumer."""

@@ -11,7 +11,9 @@ import os
 from enum import Enum
 from typing import Self
 
+import nacl.signing
 import nkeys
+from nacl.exceptions import BadSignatureError
 
 
 class Role(Enum):
@@ -27,6 +29,17 @@ _PREFIX = {
     Role.ACCOUNT: nkeys.PREFIX_BYTE_ACCOUNT,
     Role.USER: nkeys.PREFIX_BYTE_USER,
 }
+
+
+def is_signed_by(public: str, data: bytes, signature: bytes) -> bool:
+    """Tell whether `signature` is that of `data` by the owner of the public key `public`."""
+    try:
+        # A public key is its role's byte, 32 bytes of key and 2 of checksum, in base32.
+        key = base64.b32decode(public + "=" * (-len(public) % 8))[1:33]
+        nacl.signing.VerifyKey(key).verify(data, signature)
+    except (BadSignatureError, TypeError, ValueError):
+        return False
+    return True
 
 
 class KeyPair:

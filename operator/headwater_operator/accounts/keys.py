@@ -3,8 +3,9 @@
 
 Why: an account is a key; whoever keeps the keys decides who the tenants are. One file for the
 operator, one per tenant, each written whole, so a crash leaves no half-made identity. Called by the
-embedded NATS (local mode) and, later, by the operator's handlers; next come `push` (accounts) and
-`users` (credentials). Promise: G5.
+embedded NATS (local mode); in a cluster the same keys are in Secrets
+(`headwater_operator.provisioning`). Next come `push` (accounts) and `users` (credentials).
+Promise: G5.
 """
 
 import dataclasses
@@ -130,6 +131,11 @@ class OperatorKeys:
             raise KeyStateError(f"{path}: there are no keys", "check the state directory's name")
         return cls(directory, _parse_pairs(path, content, _OPERATOR_ROLES), clock)
 
+    @property
+    def system_account_key(self) -> str:
+        """Public key of the system account."""
+        return self.system_account.public
+
     # -- tenants ---------------------------------------------------------------------------------
 
     def tenants(self) -> list[TenantAccount]:
@@ -221,22 +227,28 @@ class OperatorKeys:
 
     def capture_account_token(self) -> str:
         """Return the capture account's token, with every tenant's import in it."""
-        return claims.capture_account_token(
-            account=self.capture_account.public,
-            agent_key=self.capture_agent.public,
-            tenants=[(tenant.name, tenant.account.public) for tenant in self.tenants()],
-            signer=self.signing,
-            issued_at=int(self._clock()),
+        body = claims.capture_account_body(
+            agent_keys=[self.capture_agent.public],
+            tenants=[
+                claims.TenantImport(tenant.name, tenant.account.public) for tenant in self.tenants()
+            ],
         )
+        return self._account_token(self.capture_account.public, "capture", body)
 
     def tenant_account_token(self, tenant: TenantAccount) -> str:
         """Return a tenant account's token."""
-        return claims.tenant_account_token(
-            account=tenant.account.public,
-            tenant=tenant.name,
-            signing_key=tenant.signing.public,
-            auditor_key=tenant.auditor.public,
+        body = claims.tenant_account_body(
+            signing_keys=[tenant.signing.public],
+            auditor_keys=[tenant.auditor.public],
             quotas=tenant.quotas,
+        )
+        return self._account_token(tenant.account.public, tenant.name, body)
+
+    def _account_token(self, account: str, name: str, body: dict[str, Any]) -> str:
+        return claims.encode(
+            subject=account,
+            name=name,
+            body=body,
             signer=self.signing,
             issued_at=int(self._clock()),
         )

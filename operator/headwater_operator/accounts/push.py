@@ -2,16 +2,20 @@
 """Hand account tokens to a running server, and see that it took them over.
 
 Why: the server answers 200 and stores a token even when it then refuses to apply it, and the good
-one on its disk is overwritten; so what was pushed is read back. Called by the embedded NATS for
-each new or changed tenant; next comes `streams`. Promise: G5, G6 (one push changes one account).
+one on its disk is overwritten; so what was pushed is read back. Called by the embedded NATS and by
+the operator's provisioning for each new or changed tenant; next comes `streams`.
+Promise: G5, G6 (one push changes one account).
 """
 
 import json
+from collections.abc import Sequence
 
 import nats.errors
 from nats.aio.client import Client
 
+from headwater_operator.accounts import claims
 from headwater_operator.accounts.errors import ClaimsRefusedError
+from headwater_operator.accounts.key_pair import KeyPair
 
 _REQUEST_TIMEOUT_S = 5.0
 _READ_BACK = "look at the server's log, it says why; then push again"
@@ -43,6 +47,51 @@ async def push_account(system: Client, *, account: str, token: str, what: str) -
     stored = await _ask(system, f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", what)
     if stored != data:
         raise ClaimsRefusedError(f"{what}: the server holds another token than pushed", _READ_BACK)
+
+
+async def stored_claims(system: Client, account: str, what: str) -> claims.Claims | None:
+    """Return what a server has of an account; None if it has nothing, or nothing that is signed.
+
+    Args:
+        system: a connection of the system account.
+        account: the account's public key.
+        what: whose account, for messages.
+
+    Raises:
+        ClaimsRefusedError: no answer.
+    """
+    stored = await _ask(system, f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", what)
+    return claims.read(stored.decode("ascii", "replace")) if stored else None
+
+
+async def delete_accounts(
+    system: Client, *, accounts: Sequence[str], signer: KeyPair, issued_at: int, what: str
+) -> None:
+    """Have a server forget accounts; streams in them have to be deleted before.
+
+    Args:
+        system: a connection of the system account.
+        accounts: public keys.
+        signer: a signing key of the operator.
+        issued_at: seconds since 1970.
+        what: whose accounts, for messages.
+
+    Raises:
+        ClaimsRefusedError: the server does not, or has them still.
+    """
+    token = claims.deletion_token(accounts=accounts, signer=signer, issued_at=issued_at)
+    answer = json.loads(await _ask(system, "$SYS.REQ.CLAIMS.DELETE", token.encode("ascii"), what))
+    if answer.get("data", {}).get("code") == 200:
+        for account in accounts:
+            if await _ask(system, f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", what):
+                break
+        else:
+            return
+    reason = answer.get("error", answer.get("data", {}))
+    raise ClaimsRefusedError(
+        f"{what}: the server did not delete the account: {reason}",
+        "set allow_delete: true in the server's resolver",
+    )
 
 
 async def _ask(system: Client, subject: str, data: bytes, what: str) -> bytes:

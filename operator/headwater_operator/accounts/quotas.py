@@ -64,6 +64,54 @@ class Quotas:
                 raise QuotaError(f"{name}: {value} is less than 1", "write at least 1")
 
 
+@dataclass(frozen=True, slots=True)
+class Reservation:
+    """What one account has of the shared storage, and what it is to have."""
+
+    name: str
+    """Of the account."""
+
+    held_bytes: int
+    """Reserved now; 0 for an account that is not there yet."""
+
+    wanted_bytes: int
+    """To be reserved."""
+
+
+def share_out(
+    reservations: Iterable[Reservation], storage_bytes: int
+) -> dict[str, QuotaError | None]:
+    """Decide which wishes fit. What an account has is never taken from it.
+
+    Whoever wants less gets it; then those who want more do, in the given order, while there is
+    room.
+
+    Args:
+        reservations: of every account, the ones that have waited longest first.
+        storage_bytes: what all of them may reserve together.
+
+    Returns:
+        By name, None where the wish is granted, or why not, with the numbers.
+    """
+    waiting = list(reservations)
+    reserved = sum(min(one.held_bytes, one.wanted_bytes) for one in waiting)
+    decided: dict[str, QuotaError | None] = {}
+    for one in waiting:
+        more = max(0, one.wanted_bytes - one.held_bytes)
+        if more and reserved + more > storage_bytes:
+            # What it has stays reserved.
+            decided[one.name] = QuotaError(
+                f"its stream would reserve {one.wanted_bytes} bytes, it has {one.held_bytes}; of "
+                f"the server's {storage_bytes} bytes all tenants have reserved {reserved}",
+                f"lower its streamBytes by {reserved + more - storage_bytes}, another tenant's by "
+                "as much, or give the server more storage",
+            )
+        else:
+            reserved += more
+            decided[one.name] = None
+    return decided
+
+
 def check_reservations(quotas: Iterable[tuple[str, Quotas]], storage_bytes: int) -> None:
     """Refuse a set of tenants whose streams do not all fit.
 

@@ -39,6 +39,30 @@ def stream_config(quotas: Quotas, *, replicas: int = 1) -> StreamConfig:
     )
 
 
+async def delete_stream(tenant: Client) -> None:
+    """Delete the stream with all that is in it; none is as good.
+
+    Args:
+        tenant: a connection of the tenant's account that may use its JetStream API.
+
+    Raises:
+        StreamRefusedError: the server does not do it, with its reason.
+    """
+    try:
+        await tenant.jsm().delete_stream(STREAM_NAME)
+    except nats.js.errors.NotFoundError:
+        pass  # an earlier attempt got so far
+    except nats.js.errors.APIError as error:
+        raise StreamRefusedError(
+            f"stream {STREAM_NAME}: the server did not delete it: {error.description or error}",
+            "see the server's log",
+        ) from error
+    except (nats.errors.Error, TimeoutError) as error:
+        raise StreamRefusedError(
+            f"stream {STREAM_NAME}: no answer from JetStream: {error!r}", "see the server's log"
+        ) from error
+
+
 async def ensure_stream(tenant: Client, quotas: Quotas, *, replicas: int = 1) -> None:
     """Make the stream, or change it to what `quotas` say; what is stored stays.
 

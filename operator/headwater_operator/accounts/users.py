@@ -4,21 +4,67 @@
 Why: nobody keeps a password. A user key is made where it is used, its token says what it may do and
 until when. Agents and auditors are signed with scoped keys: the account, not the token, holds their
 permissions, so a stolen scoped key can make more of the same and nothing else. Called by the
-embedded NATS and, later, by the operator's token exchange. Promise: G5.
+embedded NATS, and in a cluster by the operator's provisioning and its token exchange. Promise: G5.
 """
 
+import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final, Protocol, Self
 
 from headwater_operator.accounts import claims
+from headwater_operator.accounts.errors import KeyStateError
 from headwater_operator.accounts.key_pair import KeyPair, Role
-from headwater_operator.accounts.keys import OperatorKeys, TenantAccount
+from headwater_operator.accounts.keys import TenantAccount
 
 Clock = Callable[[], float]
 
 _ANYTHING = {"allow": [">"]}
+
+PUSHING: Final = ("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP")
+"""What it takes to hand accounts to a server and to read them back."""
+
+MANAGING: Final = (
+    *PUSHING,
+    "$SYS.REQ.CLAIMS.DELETE",
+    "$SYS.REQ.SERVER.PING.JSZ",
+    "$SYS.REQ.ACCOUNT.*.CONNZ",
+)
+"""What an operator in a cluster needs beside: it takes accounts away, adds up storage, and looks
+for connections of nodes that are gone."""
+
+_SECTION: Final = re.compile(
+    r"-{3,}BEGIN (?P<what>[A-Z ]+)-{3,}\s+(?P<text>\S+)\s+-{3,}END (?P=what)-{3,}", re.ASCII
+)
+
+
+class CaptureKeys(Protocol):
+    """What agents' users are made of."""
+
+    @property
+    def capture_account(self) -> KeyPair:
+        """The account that agents connect to."""
+        ...
+
+    @property
+    def capture_agent(self) -> KeyPair:
+        """Its scoped key, which signs agents."""
+        ...
+
+
+class SystemKeys(Protocol):
+    """What users of the system account are made of."""
+
+    @property
+    def system_account_key(self) -> str:
+        """Public key of the system account."""
+        ...
+
+    @property
+    def system_signing(self) -> KeyPair:
+        """Its signing key."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +93,32 @@ class Credentials:
             f"-----BEGIN USER NKEY SEED-----\n{self.key.seed}\n------END USER NKEY SEED------\n"
         )
 
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """Take over what somebody else has minted.
+
+        Args:
+            text: content of a `.creds` file.
+
+        Raises:
+            KeyStateError: it is none; the message holds nothing of it.
+        """
+        found = {match["what"]: match["text"] for match in _SECTION.finditer(text)}
+        token = found.get("NATS USER JWT", "")
+        content = claims.read(token)
+        try:
+            key = KeyPair(found.get("USER NKEY SEED", ""), Role.USER)
+        except ValueError as error:
+            raise KeyStateError(
+                f"NATS credentials: the user's seed is {error}", "export the user's .creds again"
+            ) from None
+        if content is None or content.subject != key.public:
+            raise KeyStateError(
+                "NATS credentials: no token of a user that belongs to the seed beside it",
+                "export the user's .creds again",
+            )
+        return cls("system", token, key, content.expires_at)
+
     def connection_options(self) -> dict[str, Any]:
         """Return keyword arguments for `nats.connect`."""
         return {
@@ -57,7 +129,7 @@ class Credentials:
 
 
 def agent_user(
-    keys: OperatorKeys,
+    keys: CaptureKeys,
     node: str,
     *,
     lifetime_s: float,
@@ -85,10 +157,52 @@ def agent_user(
     )
 
 
+def agent_token(
+    keys: CaptureKeys, node: str, *, public_key: str, lifetime_s: float, clock: Clock = time.time
+) -> tuple[str, int]:
+    """Mint the token of an agent whose key is its own secret.
+
+    Args:
+        keys: of the installation.
+        node: the node token; the account's template makes the permissions of it.
+        public_key: of the agent.
+        lifetime_s: seconds until the server cuts the connection.
+        clock: seconds since 1970.
+
+    Returns:
+        The token, and its end in seconds since 1970.
+    """
+    now = clock()
+    expires_at = int(now + lifetime_s)
+    token = _user_token(
+        account=keys.capture_account.public,
+        signer=keys.capture_agent,
+        name=node,
+        body={},
+        public_key=public_key,
+        issued_at=int(now),
+        expires_at=expires_at,
+    )
+    return token, expires_at
+
+
 def auditor_user(
-    tenant: TenantAccount, name: str, *, lifetime_s: float, clock: Clock = time.time
+    tenant: TenantAccount,
+    name: str,
+    *,
+    lifetime_s: float,
+    clock: Clock = time.time,
+    inbox_prefix: str = "_INBOX",
 ) -> Credentials:
-    """Mint an auditor of `tenant`: it may read the stream, acknowledge, and nothing else."""
+    """Mint an auditor of `tenant`: it may read the stream, acknowledge, and nothing else.
+
+    Args:
+        tenant: whose stream.
+        name: of the user; where the account's auditors have one consumer each, also of that.
+        lifetime_s: seconds until the server cuts the connection.
+        clock: seconds since 1970.
+        inbox_prefix: where the account lets it receive answers.
+    """
     return _mint(
         account=tenant.account.public,
         signer=tenant.auditor,
@@ -96,6 +210,7 @@ def auditor_user(
         body={},
         lifetime_s=lifetime_s,
         clock=clock,
+        inbox_prefix=inbox_prefix,
     )
 
 
@@ -116,14 +231,26 @@ def unrestricted_user(
     )
 
 
-def system_user(keys: OperatorKeys, *, lifetime_s: float, clock: Clock = time.time) -> Credentials:
-    """Mint the user that pushes account tokens and reads them back."""
-    allowed = ["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"]
+def system_user(
+    keys: SystemKeys,
+    *,
+    lifetime_s: float,
+    allowed: Sequence[str] = PUSHING,
+    clock: Clock = time.time,
+) -> Credentials:
+    """Mint the user that pushes account tokens and reads them back.
+
+    Args:
+        keys: of the system account.
+        lifetime_s: seconds until the server cuts the connection.
+        allowed: what it may ask the server, `PUSHING` or `MANAGING`.
+        clock: seconds since 1970.
+    """
     return _mint(
-        account=keys.system_account.public,
+        account=keys.system_account_key,
         signer=keys.system_signing,
         name="account-pusher",
-        body=_permissions(pub={"allow": allowed}, sub={"allow": ["_INBOX.>"]}),
+        body=_permissions(pub={"allow": list(allowed)}, sub={"allow": ["_INBOX.>"]}),
         lifetime_s=lifetime_s,
         clock=clock,
     )
@@ -147,12 +274,33 @@ def _mint(
     now = clock()
     user = key or KeyPair.generate(Role.USER)
     expires_at = int(now + lifetime_s)
-    token = claims.encode(
-        subject=user.public,
-        name=name,
-        body={**body, "issuer_account": account, "type": "user", "version": 2},
+    token = _user_token(
+        account=account,
         signer=signer,
+        name=name,
+        body=body,
+        public_key=user.public,
         issued_at=int(now),
         expires_at=expires_at,
     )
     return Credentials(name, token, user, expires_at, inbox_prefix)
+
+
+def _user_token(
+    *,
+    account: str,
+    signer: KeyPair,
+    name: str,
+    body: dict[str, Any],
+    public_key: str,
+    issued_at: int,
+    expires_at: int,
+) -> str:
+    return claims.encode(
+        subject=public_key,
+        name=name,
+        body={**body, "issuer_account": account, "type": "user", "version": 2},
+        signer=signer,
+        issued_at=issued_at,
+        expires_at=expires_at,
+    )

@@ -10,12 +10,16 @@ import nacl.signing
 import pytest
 from headwater_operator.accounts import (
     ROOM_FOR_GAPS_BYTES,
+    KeyPair,
     OperatorKeys,
     QuotaError,
     Quotas,
+    Reservation,
+    Role,
     agent_user,
     auditor_user,
     check_reservations,
+    share_out,
     stream_config,
     system_user,
 )
@@ -99,14 +103,99 @@ def test_pusher_can_only_push_and_look_up(keys: OperatorKeys) -> None:
 
 
 def test_a_thousand_tenants_fit_a_message(keys: OperatorKeys) -> None:
-    token = claims_module.capture_account_token(
-        account=keys.capture_account.public,
-        agent_key=keys.capture_agent.public,
-        tenants=[(f"tenant-{number:04}", keys.identity.public) for number in range(1000)],
-        signer=keys.signing,
+    account, signer = keys.capture_account.public, keys.signing
+
+    def size(activation: str) -> int:
+        body = claims_module.capture_account_body(
+            agent_keys=[keys.capture_agent.public],
+            tenants=[
+                claims_module.TenantImport(f"tenant-{number:04}", account, activation)
+                for number in range(1000)
+            ],
+        )
+        return len(
+            claims_module.encode(
+                subject=account, name="capture", body=body, signer=signer, issued_at=NOW
+            )
+        )
+
+    assert size("") < 400_000
+    activation = claims_module.activation_token(
+        tenant_account=account, capture_account=account, signer=signer, issued_at=NOW
+    )
+    assert 1_000_000 < size(activation) < 1_300_000, "larger than the server's default message"
+
+
+def test_token_is_read_only_as_it_was_signed(keys: OperatorKeys) -> None:
+    token = keys.tenant_account_token(keys.ensure_tenant("acme", Quotas()))
+    found = claims_module.read(token)
+    assert found is not None
+    assert (found.issuer, found.issued_at, found.name) == (keys.signing.public, NOW, "acme")
+    signed, _, signature = token.rpartition(".")
+    other = claims_module.encode(
+        subject=found.subject,
+        name="acme",
+        body=found.body,
+        signer=KeyPair.generate(Role.OPERATOR),
         issued_at=NOW,
     )
-    assert len(token) < 400_000
+    forged = [
+        f"{signed}.{signature[:-4]}AAAA",
+        f"{other.rpartition('.')[0]}.{signature}",
+        f"{signed}.",
+        "",
+        "a.b.c",
+        "no token",
+    ]
+    assert [claims_module.read(each) for each in forged] == [None] * len(forged)
+
+
+def test_auditor_of_one_consumer_can_use_no_other() -> None:
+    body = claims_module.tenant_account_body(
+        signing_keys=["A1"],
+        auditor_keys=["A2"],
+        quotas=Quotas(),
+        scope=claims_module.AuditorScope.OWN_CONSUMER,
+    )
+    template = body["signing_keys"][1]["template"]
+    assert template["sub"] == {"allow": ["_INBOX_{{name()}}.>"]}
+    own = [each for each in template["pub"]["allow"] if "CONSUMER" in each or "ACK" in each]
+    assert len(own) == 3 and all("{{name()}}" in each for each in own)
+    assert not any("CREATE" in each or "DELETE" in each for each in template["pub"]["allow"])
+
+
+def test_suspended_account_takes_nothing_and_nobody_in_but_keeps_its_stream() -> None:
+    body = claims_module.tenant_account_body(
+        signing_keys=["A1"], auditor_keys=["A2"], quotas=Quotas(), is_suspended=True
+    )
+    assert body["exports"] == [] and body["limits"]["conn"] == 0
+    assert body["limits"]["disk_storage"] == Quotas().reserved_bytes
+
+
+def test_storage_goes_to_those_that_have_it_then_to_the_first_that_ask() -> None:
+    decided = share_out(
+        [
+            Reservation("grows", 100, 300),
+            Reservation("shrinks", 200, 100),
+            Reservation("new", 0, 500),
+            Reservation("small", 0, 50),
+        ],
+        storage_bytes=500,
+    )
+    assert {name for name, refusal in decided.items() if refusal is None} == {
+        "grows",
+        "shrinks",
+        "small",
+    }
+    refusal = decided["new"]
+    assert refusal is not None
+    for number in ("500 bytes", "it has 0", "reserved 400", "by 400"):
+        assert number in str(refusal), refusal
+
+
+def test_nobody_loses_what_it_has_when_the_server_shrinks() -> None:
+    decided = share_out([Reservation("a", 300, 300), Reservation("b", 300, 400)], 500)
+    assert decided["a"] is None and decided["b"] is not None
 
 
 @pytest.mark.parametrize(

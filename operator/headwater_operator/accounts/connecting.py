@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A connection to a server for some requests, as whichever user they need.
+
+Why: managing takes moments; a user that lives for a minute is worth little to a thief. Called by
+the embedded NATS and by the operator's provisioning; next come `push`, `streams`, `consumers`.
+"""
+
+import asyncio
+import logging
+import ssl
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from typing import Any
+
+import nats.errors
+from nats.aio.client import Client
+
+from headwater_operator.accounts.errors import ServerUnreachableError
+from headwater_operator.accounts.users import Credentials
+
+log = logging.getLogger(__name__)
+
+_CONNECT_TIMEOUT_S = 5
+
+
+@asynccontextmanager
+async def connected(
+    servers: Sequence[str],
+    user: Credentials,
+    *,
+    tls: ssl.SSLContext | None = None,
+    attempts: int = 1,
+    wait_s: float = 0.25,
+) -> AsyncIterator[Client]:
+    """Connect for as long as the context lasts.
+
+    Args:
+        servers: URLs; any of them will do.
+        user: as whom.
+        tls: whom to trust; None for the system's authorities, where a URL demands TLS.
+        attempts: how often each server is tried.
+        wait_s: seconds between two attempts at one server.
+
+    Raises:
+        ServerUnreachableError: none takes the connection; with what was said last.
+    """
+    said: list[str] = []
+
+    async def complain(error: Exception) -> None:
+        # What a pending call raises anyway, or a retry mends.
+        said.append(str(error) or repr(error))
+        log.debug("nats: %r", error)
+        await asyncio.sleep(0)
+
+    options: dict[str, Any] = {
+        "name": f"headwater {user.name}",
+        "max_reconnect_attempts": attempts,
+        "reconnect_time_wait": wait_s,
+        "connect_timeout": _CONNECT_TIMEOUT_S,
+        "tls": tls,
+        "error_cb": complain,
+    }
+    client = Client()
+    try:
+        await client.connect(list(servers), **options, **user.connection_options())
+    except (nats.errors.Error, OSError, TimeoutError) as error:
+        await client.close()  # a failed `connect` leaves its socket open
+        reason = said[-1] if said else repr(error)
+        raise ServerUnreachableError(
+            f"{', '.join(servers)}: no connection as {user.name}: {reason}",
+            "check the address, that the server trusts this operator's key, and its log",
+        ) from error
+    try:
+        yield client
+    finally:
+        await client.close()
