@@ -15,9 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from headwater_agent.attached_kernel import AttachedKernel
+from headwater_agent.chain import Chains
+from headwater_agent.chain_heads import ChainHeads
 from headwater_agent.kernel_port import KernelPort
 from headwater_agent.load import Capture, CaptureError
 from headwater_agent.node import NodeIdentity, NodeIdentityError
+from headwater_agent.node_key import NodeKey, NodeKeyError
 from headwater_agent.publish import PublishWindow
 from headwater_agent.service import Agent, Balance
 from headwater_agent.settings import AgentSettings
@@ -25,6 +28,7 @@ from headwater_agent.slots import Placement, Slot, Workload
 from headwater_agent.spool import CorruptSpoolError
 from headwater_operator.accounts import Quotas
 from headwater_prov.policy import PolicySet, Tenant
+from headwater_prov.statement import sign_statement
 
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_cli.errors import Failure
@@ -122,6 +126,7 @@ async def open_session(
             node = NodeIdentity.of_host(kernel.load_id, kernel.mode)
         except NodeIdentityError as error:
             raise Failure(str(error)) from error
+        chains = signed_chains(nats, node, settings)
         window = PublishWindow(
             nats.capture_connection_options(node.token),
             node=node.token,
@@ -136,6 +141,7 @@ async def open_session(
             settings=settings,
             spool=state,
             make_room=nats.make_room,
+            chains=chains,
         )
         session = LocalSession(nats, agent, window, kernel.mode)
         try:
@@ -153,6 +159,29 @@ async def open_session(
         finally:
             await session.stop()
             await window.stop()
+
+
+def signed_chains(nats: EmbeddedNats, node: NodeIdentity, settings: AgentSettings) -> Chains:
+    """Return this node's chains: its own key, which the embedded operator states to be the node's.
+
+    Raises:
+        Failure: the node's key in the state directory cannot be used.
+    """
+    try:
+        key = NodeKey.load_or_create(nats.state)
+    except NodeKeyError as error:
+        raise Failure(str(error)) from error
+    operator = nats.keys.signing
+    statement = sign_statement(
+        node=node.token,
+        key=key.public,
+        issuer=operator.public,
+        issued_at=int(time.time()),
+        sign=operator.sign,
+    )
+    return Chains(
+        node, key, settings=settings.chain, heads=ChainHeads(nats.state), statement=statement
+    )
 
 
 def _enter(stack: ExitStack, capture: Any) -> KernelPort:

@@ -7,7 +7,8 @@ the bound is reached or the stream stays full, as part of a gap record that says
 `service.Agent` offers batches here; next comes `publish.PublishWindow`.
 Promises: G2 (every number ends as delivered or declared), G3 (a batch is offered again under the
 same message id until its fate is known), G5 and G6 (a full stream, or one that never answers, costs
-its own tenant only).
+its own tenant only), G7 (`chain.Chains` gives each message its place when it is offered first, and
+every chain ends with a checkpoint that closes it).
 """
 
 import asyncio
@@ -15,6 +16,10 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from typing import Protocol
+
+from headwater_prov.signing import VoidRange, join_voids
+from headwater_prov.vocabulary import RecordClass
 
 from headwater_agent.batch import Batch
 from headwater_agent.settings import DeliverySettings
@@ -22,6 +27,8 @@ from headwater_agent.settings import DeliverySettings
 _REFUSALS_FINAL = 3
 """A stopping agent takes so many refusals in a row for an answer; a server that has just come back
 refuses too, until its streams are ready."""
+
+_NEVER = float("inf")
 
 
 class Fate(Enum):
@@ -41,6 +48,44 @@ class GivenUp:
 
     last: int
     """Last captured record."""
+
+    voids: tuple[VoidRange, ...] = ()
+    """The places in the chain of those that had been offered and were refused."""
+
+    def joined(self, following: "GivenUp") -> "GivenUp":
+        """This run and the one right behind it as one."""
+        return GivenUp(self.first, following.last, join_voids(self.voids + following.voids))
+
+
+class CheckpointDue:
+    """Stands in a queue for a checkpoint, which is made when its turn comes."""
+
+
+_CHECKPOINT_DUE = CheckpointDue()
+
+_Item = Batch | GivenUp | CheckpointDue
+
+
+class MessageChains(Protocol):
+    """What gives messages their places: `chain.Chains`."""
+
+    def link(self, batch: Batch, voids: Iterable[VoidRange] = ()) -> Batch:
+        """Give a message the next place in its tenant's chain, and sign it."""
+
+    def is_linked(self, batch: Batch) -> bool:
+        """Whether the message has its place already."""
+
+    def void(self, batch: Batch) -> VoidRange:
+        """The place of a message that is given up."""
+
+    def checkpoint(self, tenant: str, *, is_closing: bool = False) -> Batch:
+        """Make the next message of a tenant's chain a checkpoint."""
+
+    def due_at(self, tenant: str) -> float:
+        """When the tenant's next checkpoint is due, monotonic seconds."""
+
+    def settle(self, batch: Batch) -> None:
+        """A message is stored."""
 
 
 Declare = Callable[[str, int, int], Batch]
@@ -92,11 +137,25 @@ class _Queue:
     """One tenant's batches in order of their numbers."""
 
     tenant: str
-    waiting: deque[Batch | GivenUp] = field(default_factory=deque)
+    waiting: deque[_Item] = field(default_factory=deque)
     in_flight: dict[int, Batch] = field(default_factory=dict)
     returned: list[Batch] = field(default_factory=list)
     attempted: set[str] = field(default_factory=set)
+    """Message ids of which the stream may have the message."""
+
+    unanswered: set[str] = field(default_factory=set)
+    """Of them, those of which it may have it whatever it says to a later offer."""
+
+    turns: dict[str, int] = field(default_factory=dict)
+    """In which order message ids were offered first, until they are stored or given up."""
+
+    turn: int = 0
     inherited: set[int] = field(default_factory=set)
+    is_open: bool = False
+    """Whether the chain's first checkpoint is made or waits."""
+
+    owes_checkpoint: bool = False
+    owes_closing: bool = False
     retry_at: float = 0.0
     backoff_s: float = 0.0
     refusals: int = 0
@@ -104,9 +163,9 @@ class _Queue:
     counts: TenantDelivery = field(default_factory=TenantDelivery)
 
 
-def _records(item: Batch | GivenUp) -> int:
-    """Captured records that `item` answers for; machine documents answer for none."""
-    return item.last - item.first + 1 if item.last > 0 else 0
+def _records(batch: Batch) -> int:
+    """Captured records that `batch` answers for; machine documents answer for none."""
+    return batch.last - batch.first + 1 if batch.last > 0 else 0
 
 
 def _message_id(batch: Batch) -> str:
@@ -124,6 +183,7 @@ class DeliveryQueue:
         *,
         send: Send,
         declare: Declare,
+        chains: MessageChains,
         settings: DeliverySettings,
         clock: Callable[[], float],
         make_room: MakeRoom | None = None,
@@ -133,6 +193,7 @@ class DeliveryQueue:
         Args:
             send: offers a batch.
             declare: makes a gap batch.
+            chains: give messages their places.
             settings: bounds and times.
             clock: monotonic seconds.
             make_room: for the last gap records of a full stream; without it they may have to wait
@@ -141,6 +202,7 @@ class DeliveryQueue:
         self._send = send
         self._make_room = make_room
         self._declare = declare
+        self._chains = chains
         self._settings = settings
         self._clock = clock
         self._queues: dict[str, _Queue] = {}
@@ -152,6 +214,9 @@ class DeliveryQueue:
         """Take batches over; beyond the bound, old ones become the duty to declare them."""
         for batch in batches:
             queue = self._queue(batch.tenant)
+            if not queue.is_open:
+                queue.is_open = True
+                self._owe_checkpoint(queue)
             queue.waiting.append(batch)
             self._hold(queue, len(batch.payload))
         self._trim()
@@ -162,7 +227,6 @@ class DeliveryQueue:
         for batch in batches:
             queue = self._queue(batch.tenant)
             queue.inherited.add(id(batch))
-            queue.attempted.add(_message_id(batch))
             queue.waiting.append(batch)
             self._hold(queue, len(batch.payload))
         self._changed.set()
@@ -173,9 +237,7 @@ class DeliveryQueue:
 
     def owes(self) -> bool:
         """Whether anything is neither stored nor declared."""
-        return any(
-            queue.waiting or queue.in_flight or queue.returned for queue in self._queues.values()
-        )
+        return any(_owes(queue) for queue in self._queues.values())
 
     async def run(self) -> None:
         """Offer what is owed, for ever; cancel it to stop.
@@ -188,6 +250,8 @@ class DeliveryQueue:
                 self._changed.clear()
                 now = self._clock()
                 for queue in self._queues.values():
+                    if self._next_checkpoint(queue) <= now:
+                        self._owe_checkpoint(queue)
                     self._begin_offering(queue, now)
                 await self._wait(now)
         finally:
@@ -198,6 +262,8 @@ class DeliveryQueue:
     async def drain(self) -> list[Batch]:
         """Deliver what is owed, then declare what cannot be, within the settings' two time limits.
 
+        The last message of each chain is the checkpoint that closes it.
+
         Returns:
             Batches that the server never answered for: spool them, they may or may not be stored.
         """
@@ -206,8 +272,10 @@ class DeliveryQueue:
             for queue in self._queues.values():
                 self._give_up_unsent(queue)
             await self._room_for_gaps()
-            self._changed.set()
-            await self._settled(self._settings.declare_timeout_s)
+        for queue in self._queues.values():
+            queue.owes_closing, queue.is_open = queue.is_open, False
+        self._changed.set()
+        await self._settled(self._settings.declare_timeout_s)
         return self._leftover()
 
     async def _room_for_gaps(self) -> None:
@@ -228,13 +296,23 @@ class DeliveryQueue:
         self._bytes += size
         queue.counts.owed_bytes += size
 
+    def _owe_checkpoint(self, queue: _Queue) -> None:
+        queue.owes_checkpoint = True
+        queue.waiting.append(_CHECKPOINT_DUE)
+
+    def _next_checkpoint(self, queue: _Queue) -> float:
+        """When the tenant's next checkpoint is due; never more than one is owed."""
+        if not queue.is_open or queue.owes_checkpoint or self._final:
+            return _NEVER
+        return self._chains.due_at(queue.tenant)
+
     def _begin_offering(self, queue: _Queue, now: float) -> None:
         if queue.offering is not None:
             if not queue.offering.done():
                 return  # it looks at the queue again before it ends
             queue.offering.result()  # an error in there is a defect, and must not pass in silence
         queue.offering = None
-        if (queue.waiting or queue.returned) and now >= queue.retry_at:
+        if (queue.waiting or queue.returned or _may_close(queue)) and now >= queue.retry_at:
             name = f"delivery-{queue.tenant}"
             queue.offering = asyncio.create_task(self._offer_all(queue), name=name)
 
@@ -248,22 +326,49 @@ class DeliveryQueue:
             # Offer again only once every answer is in, so the old order is kept.
             if queue.in_flight:
                 return False
-            queue.returned.sort(key=lambda batch: batch.first)
-            queue.waiting.extendleft(reversed(queue.returned))
+            queue.waiting.extendleft(reversed(_in_turn(queue, queue.returned)))
             queue.returned.clear()
-        if not queue.waiting or self._clock() < queue.retry_at:
+        if self._clock() < queue.retry_at:
             return False
         if queue.backoff_s and queue.in_flight:
             return False  # after a failure one batch at a time, until one is stored
-        item = queue.waiting.popleft()
-        if isinstance(item, GivenUp):
-            item = self._declare(queue.tenant, item.first, item.last)
-            self._hold(queue, len(item.payload))
-        batch = item
+        if queue.waiting:
+            batch = self._take_turn(queue, queue.waiting.popleft())
+        elif _may_close(queue):
+            batch = self._close(queue)
+        else:
+            return False
         queue.in_flight[id(batch)] = batch
         queue.attempted.add(_message_id(batch))
         await self._send(batch, lambda fate, error: self._answered(queue, batch, fate, error))
         return True
+
+    def _take_turn(self, queue: _Queue, item: _Item) -> Batch:
+        """Make a message of what comes next; one that is offered again stays what it is."""
+        if isinstance(item, GivenUp):
+            gap = self._declare(queue.tenant, item.first, item.last)
+            batch = self._chains.link(gap, item.voids)
+            self._hold(queue, len(batch.payload))
+        elif isinstance(item, CheckpointDue):
+            batch = self._chains.checkpoint(queue.tenant)
+            self._hold(queue, len(batch.payload))
+        elif id(item) in queue.inherited or self._chains.is_linked(item):
+            batch = item
+        else:
+            batch = self._chains.link(item)
+        self._note_turn(queue, batch)
+        return batch
+
+    def _close(self, queue: _Queue) -> Batch:
+        queue.owes_closing = False
+        batch = self._chains.checkpoint(queue.tenant, is_closing=True)
+        self._hold(queue, len(batch.payload))
+        self._note_turn(queue, batch)
+        return batch
+
+    def _note_turn(self, queue: _Queue, batch: Batch) -> None:
+        queue.turn += 1
+        queue.turns.setdefault(_message_id(batch), queue.turn)
 
     def _answered(self, queue: _Queue, batch: Batch, fate: Fate, error: str) -> None:
         del queue.in_flight[id(batch)]
@@ -279,9 +384,11 @@ class DeliveryQueue:
         )
         queue.retry_at = self._clock() + queue.backoff_s
         queue.refusals = queue.refusals + 1 if fate is Fate.REFUSED else 0
-        if fate is Fate.REFUSED:
+        if fate is Fate.UNKNOWN:
+            queue.unanswered.add(_message_id(batch))
+        elif _message_id(batch) not in queue.unanswered:
             queue.attempted.discard(_message_id(batch))
-            if self._final and batch.klass == "graph":
+            if self._final and self._may_be_given_up(queue, batch):
                 self._hold(queue, -len(batch.payload))
                 self._give_up(queue, batch)
                 return
@@ -297,20 +404,32 @@ class DeliveryQueue:
             counts.declared += _records(batch)
         elif batch.klass == "graph":
             counts.delivered += _records(batch)
+        elif batch.klass == RecordClass.CHECKPOINT:
+            queue.owes_checkpoint = False
         self._hold(queue, -len(batch.payload))
+        self._chains.settle(batch)
         queue.attempted.discard(_message_id(batch))
+        queue.unanswered.discard(_message_id(batch))
+        queue.turns.pop(_message_id(batch), None)
         queue.backoff_s = 0.0
         queue.retry_at = 0.0
         queue.refusals = 0
 
     def _give_up(self, queue: _Queue, batch: Batch) -> None:
         """Replace a batch that is certainly not stored by the duty to declare it."""
-        queue.counts.given_up += _records(batch)
+        given_up = self._given_up(queue, batch)
         last = queue.waiting[-1] if queue.waiting else None
-        if isinstance(last, GivenUp) and last.last + 1 == batch.first:
-            queue.waiting[-1] = GivenUp(last.first, batch.last)
+        if isinstance(last, GivenUp) and last.last + 1 == given_up.first:
+            queue.waiting[-1] = last.joined(given_up)
             return
-        queue.waiting.append(GivenUp(batch.first, batch.last))
+        queue.waiting.append(given_up)
+
+    def _given_up(self, queue: _Queue, batch: Batch) -> GivenUp:
+        queue.counts.given_up += _records(batch)
+        if not self._chains.is_linked(batch):
+            return GivenUp(batch.first, batch.last)
+        queue.turns.pop(_message_id(batch), None)
+        return GivenUp(batch.first, batch.last, (self._chains.void(batch),))
 
     def _give_up_oldest(self, queue: _Queue) -> bool:
         """Give up the tenant's oldest batch of certain fate, in its place; tell if there is one."""
@@ -318,12 +437,11 @@ class DeliveryQueue:
         for index, item in enumerate(waiting):
             if not isinstance(item, Batch) or not self._may_be_given_up(queue, item):
                 continue
-            queue.counts.given_up += _records(item)
             self._hold(queue, -len(item.payload))
-            given_up = GivenUp(item.first, item.last)
+            given_up = self._given_up(queue, item)
             before = waiting[index - 1] if index else None
             if isinstance(before, GivenUp) and before.last + 1 == given_up.first:
-                waiting[index - 1] = GivenUp(before.first, given_up.last)
+                waiting[index - 1] = before.joined(given_up)
                 del waiting[index]
             else:
                 waiting[index] = given_up
@@ -331,13 +449,16 @@ class DeliveryQueue:
         return False
 
     def _may_be_given_up(self, queue: _Queue, batch: Batch) -> bool:
-        """Whether it is certainly not stored, and more than the gap that would replace it."""
-        return batch.klass == "graph" and _message_id(batch) not in queue.attempted
+        """Whether it is certainly not stored, ours, and more than the gap that would replace it."""
+        return (
+            batch.klass == "graph"
+            and _message_id(batch) not in queue.attempted
+            and id(batch) not in queue.inherited
+        )
 
     def _give_up_unsent(self, queue: _Queue) -> None:
         """Give up every graph batch whose fate is certain: never offered, or refused."""
-        waiting = [*queue.returned, *queue.waiting]
-        waiting.sort(key=lambda item: item.first)
+        waiting = [*_in_turn(queue, queue.returned), *queue.waiting]
         queue.returned.clear()
         queue.waiting.clear()
         queue.retry_at = 0.0
@@ -363,6 +484,7 @@ class DeliveryQueue:
     async def _wait(self, now: float) -> None:
         """Sleep until an answer or an offer comes, or the next retry after `now` is due."""
         due = [queue.retry_at for queue in self._queues.values() if queue.retry_at > now]
+        due += [at for at in map(self._next_checkpoint, self._queues.values()) if now < at < _NEVER]
         pause = max(min(due) - self._clock(), 0.005) if due else None
         try:
             await asyncio.wait_for(self._changed.wait(), pause)
@@ -373,7 +495,7 @@ class DeliveryQueue:
         """Wait until nothing is owed; stop early when only refusals are left."""
         until = self._clock() + timeout_s
         while self.owes():
-            owing = [q for q in self._queues.values() if q.waiting or q.in_flight or q.returned]
+            owing = [queue for queue in self._queues.values() if _owes(queue)]
             hopeless = all(q.refusals >= _REFUSALS_FINAL for q in owing)
             if self._clock() >= until or (hopeless and not self._final):
                 return False
@@ -383,12 +505,23 @@ class DeliveryQueue:
     def _leftover(self) -> list[Batch]:
         left: list[Batch] = []
         for queue in self._queues.values():
-            left.extend(queue.in_flight.values())
-            left.extend(queue.returned)
-            for item in queue.waiting:
-                left.append(
-                    self._declare(queue.tenant, item.first, item.last)
-                    if isinstance(item, GivenUp)
-                    else item
-                )
+            left += _in_turn(queue, [*queue.in_flight.values(), *queue.returned])
+            left += [self._take_turn(queue, item) for item in queue.waiting]
+            if queue.owes_closing:
+                left.append(self._close(queue))
         return left
+
+
+def _owes(queue: _Queue) -> bool:
+    """Whether anything of a tenant is neither stored nor declared, or its chain not closed."""
+    return bool(queue.waiting or queue.in_flight or queue.returned or queue.owes_closing)
+
+
+def _may_close(queue: _Queue) -> bool:
+    """Whether the closing checkpoint's turn has come: it is the last of all."""
+    return queue.owes_closing and not (queue.waiting or queue.in_flight or queue.returned)
+
+
+def _in_turn(queue: _Queue, batches: list[Batch]) -> list[Batch]:
+    """Batches that have been offered, in the order in which they were offered first."""
+    return sorted(batches, key=lambda batch: queue.turns.get(_message_id(batch), 0))

@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 RENEW_AT: Final = 2 / 3
 """Part of a token's life after which the next one is fetched: leaves a third for retries."""
 
-_HEADER_BYTES = 512
+_HEADER_BYTES = 1024
 """What a message costs beside its payload, generously."""
 
 _RECONNECT_S = (0.05, 0.1, 0.25, 0.5, 1.0, 2.0)

@@ -22,9 +22,11 @@ from headwater_prov.policy import PolicySet, Tenant
 from headwater_prov.vocabulary import GapReason
 
 from headwater_agent.batch import Batch
+from headwater_agent.chain import Chains
 from headwater_agent.delivery import DeliveryQueue, MakeRoom, Send, TenantDelivery
 from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
+from headwater_agent.node_key import NodeKey
 from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_agent.reader import RingThread
 from headwater_agent.sequence import REASONS
@@ -97,6 +99,8 @@ class Agent:
         spool: directory for what is owed across a stop; None gives it up with the process.
         make_room: sees that a full stream takes the gap records of a stop.
         report: takes a line for the person who runs the agent.
+        chains: sign the messages as this node; None: with a key that ends with the agent and that
+            no operator has stated.
     """
 
     def __init__(
@@ -110,6 +114,7 @@ class Agent:
         spool: Path | None = None,
         make_room: MakeRoom | None = None,
         report: Callable[[str], None] = log.warning,
+        chains: Chains | None = None,
     ) -> None:
         self._kernel = kernel
         self._tenant_key = tenant_key
@@ -120,9 +125,11 @@ class Agent:
         self._bound: dict[int, _Bound] = {}
         self._configuring = asyncio.Lock()
         self._pipeline = Pipeline(node)
+        self._chains = chains or Chains(node, NodeKey.generate(), settings=settings.chain)
         self._queue = DeliveryQueue(
             send=send,
             declare=self._declare,
+            chains=self._chains,
             settings=settings.delivery,
             clock=time.monotonic,
             make_room=make_room,
@@ -297,6 +304,7 @@ class Agent:
         self._delivering.cancel()
         if self._spool is not None:
             write_owed(self._spool, left)
+        self._chains.close()
         return self.balances()
 
     def balances(self) -> dict[str, Balance]:

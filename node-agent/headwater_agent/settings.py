@@ -68,6 +68,20 @@ class DeliverySettings:
 
 
 @dataclass(frozen=True, slots=True)
+class ChainSettings:
+    """How often a chain of messages has a checkpoint."""
+
+    interval_s: float = 60.0
+    """Between two checkpoints of a tenant for which anything was sent since. One is some 700 bytes,
+    beside megabytes of records."""
+
+    idle_interval_s: float = 900.0
+    """Within this time of a checkpoint the next one follows, whatever happens, and every checkpoint
+    says so: an end that was cut off shows this late at the latest. A quiet tenant costs 140 KB a
+    day and node."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """The whole of one agent's settings."""
 
@@ -79,6 +93,9 @@ class AgentSettings:
 
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     """Between the agent and NATS."""
+
+    chain: ChainSettings = field(default_factory=ChainSettings)
+    """Of the chains of messages that are signed."""
 
     forget_after_s: float = 60.0
     """How long after a cgroup's end it is still known what ran in it: vertices of its tasks may be

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 from typing import Final
 
+from headwater_prov.checkpoint import Checkpoint
 from headwater_prov.identifiers import parse_relation_key, parse_vertex_name
 from headwater_prov.vocabulary import PREFIXES, GapReason, Relation, VertexType
 
@@ -129,11 +130,14 @@ class Document:
     edges: tuple[Edge, ...] = ()
     gaps: tuple[Gap, ...] = ()
     prefixes: Mapping[str, str] = field(default_factory=lambda: PREFIXES)
+    checkpoints: tuple[Checkpoint, ...] = ()
+    """Of one message of that class. They tell of messages, not of what happened on the node, so a
+    merged document has none and no writer shows them."""
 
     @property
     def count(self) -> int:
         """How many PROV elements and relations the document holds (``Hw-Count``)."""
-        return len(self.vertices) + len(self.edges) + len(self.gaps)
+        return len(self.vertices) + len(self.edges) + len(self.gaps) + len(self.checkpoints)
 
 
 def merge(documents: Iterable[Document], *, source: str = "documents") -> Document:

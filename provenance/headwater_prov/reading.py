@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import orjson
 
+from headwater_prov.checkpoint import CHECKPOINT_TYPE, Checkpoint, read_checkpoint
 from headwater_prov.document import (
     NO_ATTRIBUTES,
     Attributes,
@@ -144,6 +145,7 @@ class _Reader:
         self._read_prefixes(self._section(content, "prefix"))
         vertices: dict[str, Vertex] = {}
         gaps: list[Gap] = []
+        checkpoints: list[Checkpoint] = []
         edges: list[Edge] = []
         for kind in Prov:
             for name, record in self._section(content, kind).items():
@@ -153,6 +155,8 @@ class _Reader:
                     raise self._error(error, kind, name) from None
                 if isinstance(item, Gap):
                     gaps.append(item)
+                elif isinstance(item, Checkpoint):
+                    checkpoints.append(item)
                 else:
                     vertices[item.name] = item
         for section, prov_class in PROV_CLASSES.items():
@@ -162,7 +166,9 @@ class _Reader:
                 except _RecordError as error:
                     raise self._error(error, section, key) from None
         prefixes = {**PREFIXES, **self._prefixes}
-        return Document(vertices, tuple(order_edges(edges)), tuple(gaps), prefixes)
+        return Document(
+            vertices, tuple(order_edges(edges)), tuple(gaps), prefixes, tuple(checkpoints)
+        )
 
     def _error(self, error: _RecordError, section: str, key: str) -> DocumentError:
         return DocumentError(self._source, str(error), section=section, key=key)
@@ -190,7 +196,7 @@ class _Reader:
                 raise DocumentError(self._source, problem, section="prefix", key=prefix)
         self._prefixes = prefixes
 
-    def _element(self, kind: Prov, name: str, record: Any) -> Vertex | Gap:
+    def _element(self, kind: Prov, name: str, record: Any) -> Vertex | Gap | Checkpoint:
         if isinstance(record, list):
             # PROV-JSON's way to declare one element several times.
             record = {key: value for part in record for key, value in _object(part).items()}
@@ -200,6 +206,14 @@ class _Reader:
             if kind is not Prov.ENTITY:
                 raise _RecordError(f"a gap belongs to section {Prov.ENTITY}")
             return self._gap(name, rest)
+        if type_name == CHECKPOINT_TYPE:
+            if kind is not Prov.ENTITY:
+                raise _RecordError(f"a checkpoint belongs to section {Prov.ENTITY}")
+            self._check_name(name)
+            try:
+                return read_checkpoint(name, rest)
+            except ValueError as error:
+                raise _RecordError(str(error)) from None
         vertex_type = _TYPES.get(type_name)
         if vertex_type is None:
             raise _RecordError(_unknown("vertex type", type_name, [*VERTEX_TYPES]))

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from headwater_prov.checkpoint import CHECKPOINT_TYPE
 from headwater_prov.vocabulary import (
     PREFIXES,
     GapReason,
@@ -107,6 +108,7 @@ def schemas() -> dict[RecordClass, Schema]:
         RecordClass.GRAPH: _graph(),
         RecordClass.GAP: _gap(),
         RecordClass.MACHINE: _machine(),
+        RecordClass.CHECKPOINT: _checkpoint(),
     }
     return {
         record_class: {"$schema": _DIALECT, "$id": _BASE_URL + FILE_NAMES[record_class], **schema}
@@ -118,6 +120,7 @@ FILE_NAMES: Final = {
     RecordClass.GRAPH: "batch.schema.json",
     RecordClass.GAP: "gap.schema.json",
     RecordClass.MACHINE: "machine.schema.json",
+    RecordClass.CHECKPOINT: "checkpoint.schema.json",
 }
 
 
@@ -182,6 +185,60 @@ def _machine() -> Schema:
     )
 
 
+def _checkpoint() -> Schema:
+    def text(meaning: str, pattern: str) -> Schema:
+        return {"description": meaning, "type": "string", "pattern": pattern}
+
+    checkpoint: Schema = {
+        "type": "object",
+        "required": [
+            "prov:type",
+            "hw:position",
+            "hw:sequence",
+            "hw:time",
+            "hw:opened",
+            "hw:closed",
+        ],
+        "properties": {
+            "prov:type": _type([CHECKPOINT_TYPE]),
+            "hw:position": _described("of this message in its chain", "#/$defs/integer"),
+            "hw:sequence": _described(
+                "highest number of a captured record that the chain answers for; 0: none",
+                "#/$defs/integer",
+            ),
+            "hw:time": _described("when it was signed", "#/$defs/typedTime"),
+            "hw:opened": _described("when the chain began", "#/$defs/typedTime"),
+            "hw:closed": {"description": "whether the chain ends here", "type": "boolean"},
+            "hw:due": _described("when the next one comes at the latest", "#/$defs/typedTime"),
+            "hw:statement": text(
+                "the operator's statement about the node's key",
+                r"^[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+$",
+            ),
+            "hw:previousLoad": text("the load of the node's chain before", "^[0-9a-f]{16}$"),
+            "hw:previousPosition": _described(
+                "everything up to there is stored, or void", "#/$defs/integer"
+            ),
+            "hw:previousDigest": text("SHA-256 of the message there", "^[0-9a-f]{64}$"),
+            "hw:previousTime": _described("when the node learnt of that", "#/$defs/typedTime"),
+        },
+        "if": {"properties": {"hw:closed": {"const": False}}},
+        "then": {"required": ["hw:due"]},
+        "else": {"properties": {"hw:due": False}},
+        "dependentRequired": {
+            "hw:previousLoad": ["hw:previousPosition", "hw:previousDigest", "hw:previousTime"]
+        },
+        **_further_attributes(),
+    }
+    section = {
+        "type": "object",
+        "propertyNames": {"$ref": "#/$defs/checkpointName"},
+        "additionalProperties": checkpoint,
+        "minProperties": 1,
+        "maxProperties": 1,
+    }
+    return _document("A checkpoint of a chain (class checkpoint)", {"entity": section}, ["entity"])
+
+
 def _document(title: str, sections: Schema, required: list[str]) -> Schema:
     prefix = {
         "type": "object",
@@ -211,6 +268,10 @@ def _definitions() -> Schema:
         "gapName": {
             "type": "string",
             "pattern": r"^hw:gap\.[a-z2-7]{16}-[0-9a-f]{16}\.[1-9][0-9]*$",
+        },
+        "checkpointName": {
+            "type": "string",
+            "pattern": r"^hw:checkpoint\.[a-z2-7]{16}-[0-9a-f]{16}\.[1-9][0-9]*$",
         },
         "time": {
             "type": "string",

@@ -36,6 +36,9 @@ class Header(StrEnum):
     POLICY = "Hw-Policy"
     ENCODING = "Hw-Encoding"
     LOAD = "Hw-Load"
+    CHAIN = "Hw-Chain"
+    VOID = "Hw-Void"
+    SIGNATURE = "Hw-Sig"
 
 
 @dataclass(frozen=True, slots=True, order=True)

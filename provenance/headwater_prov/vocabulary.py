@@ -366,4 +366,5 @@ class RecordClass(StrEnum):
     GRAPH = "graph"
     GAP = "gap"
     MACHINE = "machine"
+    CHECKPOINT = "checkpoint"
     DISCLOSED = "disclosed"

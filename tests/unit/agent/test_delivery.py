@@ -6,8 +6,12 @@ import time
 from collections.abc import Callable
 
 from headwater_agent.batch import Batch
+from headwater_agent.chain import Chains
 from headwater_agent.delivery import Answered, DeliveryQueue, Fate
+from headwater_agent.node_key import NodeKey
 from headwater_agent.settings import DeliverySettings
+
+from tests.unit.agent.harness import NODE
 
 FAST = DeliverySettings(
     retry_interval_s=0.005,
@@ -23,7 +27,7 @@ def graph(number: int, *, tenant: str = "a", size: int = 100, records: int = 10)
         tenant=tenant,
         klass="graph",
         payload=b"x" * size,
-        headers={"Nats-Msg-Id": f"{tenant}-{number}"},
+        headers={"Nats-Msg-Id": f"{tenant}-{number}", "Hw-Load": NODE.load_id.hex()},
         first=first,
         last=first + records - 1,
     )
@@ -34,10 +38,14 @@ def gap(tenant: str, first: int, last: int) -> Batch:
         tenant=tenant,
         klass="gap",
         payload=b"gap",
-        headers={"Nats-Msg-Id": f"{tenant}-gap-{first}"},
+        headers={"Nats-Msg-Id": f"{tenant}-gap-{first}", "Hw-Load": NODE.load_id.hex()},
         first=first,
         last=last,
     )
+
+
+def chains() -> Chains:
+    return Chains(NODE, NodeKey.generate())
 
 
 class Server:
@@ -55,18 +63,21 @@ class Server:
         fate = self._answer(batch, self.offers[name])
         if fate is Fate.STORED and name not in self.stored:
             self.stored[name] = batch
-            self.order.append(name)
+            if batch.klass != "checkpoint":
+                self.order.append(name)
         asyncio.get_running_loop().call_later(0.001, answered, fate, fate.value)
 
     def ranges(self, tenant: str) -> list[tuple[str, int, int]]:
-        found = [b for b in self.stored.values() if b.tenant == tenant]
+        found = [b for b in self.stored.values() if b.tenant == tenant and b.first]
         return sorted(((b.klass, b.first, b.last) for b in found), key=lambda item: item[1])
 
 
 async def deliver(
     server: Server, batches: list[Batch], settings: DeliverySettings = FAST
 ) -> tuple[DeliveryQueue, list[Batch]]:
-    queue = DeliveryQueue(send=server.send, declare=gap, settings=settings, clock=time.monotonic)
+    queue = DeliveryQueue(
+        send=server.send, declare=gap, chains=chains(), settings=settings, clock=time.monotonic
+    )
     running = asyncio.create_task(queue.run())
     queue.offer(batches)
     left = await queue.drain()
@@ -152,7 +163,9 @@ async def test_g5_a_tenant_that_never_answers_holds_up_no_other() -> None:
             await stuck.wait()
         await server.send(batch, answered)
 
-    queue = DeliveryQueue(send=send, declare=gap, settings=FAST, clock=time.monotonic)
+    queue = DeliveryQueue(
+        send=send, declare=gap, chains=chains(), settings=FAST, clock=time.monotonic
+    )
     running = asyncio.create_task(queue.run())
     queue.offer(graph(n, tenant=t) for n in range(1, 6) for t in ("a", "b"))
     await asyncio.sleep(0.1)
@@ -189,7 +202,9 @@ async def test_what_may_be_stored_is_never_declared() -> None:
 
 async def test_inherited_batches_are_stored_first_and_counted_apart() -> None:
     server = Server(lambda batch, offer: Fate.STORED)
-    queue = DeliveryQueue(send=server.send, declare=gap, settings=FAST, clock=time.monotonic)
+    queue = DeliveryQueue(
+        send=server.send, declare=gap, chains=chains(), settings=FAST, clock=time.monotonic
+    )
     old = graph(7)
     old.headers["Nats-Msg-Id"] = "older-7"
     queue.inherit([old])

@@ -33,7 +33,12 @@ from .strategies import workloads
 DOCS = Path(__file__).parents[3] / "docs"
 PAGE = (DOCS / "record-format.md").read_text()
 EXAMPLES = re.findall(r"<!-- class: (\w+) -->\n```json\n(.*?)```", PAGE, flags=re.DOTALL)
-CLASSES = [RecordClass.GRAPH, RecordClass.GAP, RecordClass.MACHINE]
+CLASSES = [
+    RecordClass.GRAPH,
+    RecordClass.GAP,
+    RecordClass.MACHINE,
+    RecordClass.CHECKPOINT,
+]
 
 
 @cache
