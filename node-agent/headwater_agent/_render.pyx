@@ -86,6 +86,10 @@ cdef enum:
     BODY_SOCKET = 4
     BODY_IATTR = 5
 
+    # Of a slot whose records are not rendered.
+    KEPT = 1
+    IGNORED = 2
+
     ID_BYTES = 22
     # Runs of versions kept of an object with foreign steps. They answer for a record that another
     # CPU's record has overtaken; no CPU is as many steps behind.
@@ -1169,6 +1173,13 @@ cdef class Walker:
     cdef uint32_t tokens[SLOTS]
     cdef int32_t tenants[SLOTS]
     cdef uint8_t alone[SLOTS]
+    cdef uint8_t apart[SLOTS]  # KEPT, IGNORED, or 0: rendered
+    cdef Buffer kept[SLOTS]
+    cdef uint64_t kept_records[SLOTS]
+    cdef uint64_t dropped[SLOTS]
+    cdef size_t kept_bytes
+    cdef public size_t slot_max_bytes
+    cdef public size_t kept_max_bytes
     cdef readonly uint64_t records, discarded, unknown
 
     def __cinit__(self, high, unexpected, enter_epoch):
@@ -1179,6 +1190,69 @@ cdef class Walker:
         memset(self.tokens, 0, sizeof(self.tokens))
         memset(self.tenants, 0xFF, sizeof(self.tenants))
         memset(self.alone, 0, sizeof(self.alone))
+        memset(self.apart, 0, sizeof(self.apart))
+        memset(self.kept, 0, sizeof(self.kept))
+
+    def __dealloc__(self):
+        cdef int slot
+        for slot in range(SLOTS):
+            free(self.kept[slot].data)
+
+    def keep(self, int slot):
+        """Keep a slot's records, from the next one on, as they are: up to `slot_max_bytes` of them,
+        and `kept_max_bytes` of all slots. From the first that finds no room they are counted."""
+        self.set_apart(slot, KEPT)
+
+    def ignore(self, int slot):
+        """Pass over a slot's records from the next one on, and forget those kept."""
+        self.set_apart(slot, IGNORED)
+
+    def release(self, int slot):
+        """Render a slot's records from the next one on.
+
+        Returns:
+            The records kept, and how many were dropped.
+        """
+        cdef bytes ring = PyBytes_FromStringAndSize(self.kept[slot].data, self.kept[slot].size)
+        cdef uint64_t dropped = self.dropped[slot]
+        self.set_apart(slot, 0)
+        return ring, dropped
+
+    def drop(self, int slot):
+        """Forget the records kept of a slot: they and all that follow are dropped."""
+        cdef uint64_t dropped = self.dropped[slot] + self.kept_records[slot]
+        cdef int state = self.apart[slot]
+        if dropped:
+            self.set_apart(slot, state)
+            self.dropped[slot] = dropped
+
+    cdef int set_apart(self, int slot, int state) except -1:
+        if not 0 < slot < SLOTS:
+            raise ValueError(f"slot {slot}: must be 1 .. {SLOTS - 1}")
+        self.kept_bytes -= self.kept[slot].room
+        free(self.kept[slot].data)
+        memset(&self.kept[slot], 0, sizeof(Buffer))
+        self.kept_records[slot] = self.dropped[slot] = 0
+        self.apart[slot] = state
+        return 0
+
+    cdef int set_aside(self, int slot, const char *data, size_t size) except -1:
+        """Keep or count one record."""
+        cdef Buffer *buffer = &self.kept[slot]
+        cdef size_t room = buffer.room
+        if self.apart[slot] == IGNORED:
+            return 0
+        if (
+            self.dropped[slot]
+            or buffer.size + size > self.slot_max_bytes
+            or (buffer.size + size > room and self.kept_bytes + room > self.kept_max_bytes)
+        ):
+            self.dropped[slot] += 1
+            return 0
+        put_bytes(buffer, data, size)
+        self.kept_bytes += buffer.room - room
+        self.kept_records[slot] += 1
+        return 0
 
     def set_tenant(self, int slot, int number):
         """Say whose objects are those made in a slot."""
@@ -1223,6 +1297,9 @@ cdef class Walker:
             kind = header.record
             if header.cpu >= self.high.shape[1]:
                 raise ValueError(f"record of CPU {header.cpu}: the node has {self.high.shape[1]}")
+            if self.apart[slot]:
+                self.set_aside(slot, <const char *>header - 8, (payload + 15) & ~<size_t>7)
+                continue
             high = &self.high[slot, header.cpu]
             if <uint32_t>(high[0] + 1) == header.sequence:
                 high[0] += 1

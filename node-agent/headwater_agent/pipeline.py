@@ -17,15 +17,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Final, Protocol
 
+import numpy as np
 import orjson
 import zstandard
+from headwater_prov.policy import CompiledPolicy
 from headwater_prov.vocabulary import GapReason
 
 from headwater_agent.batch import ZSTD_LEVEL, Batch, BatchLimits
 from headwater_agent.node import NodeIdentity
+from headwater_agent.quarantine_records import wanted
 from headwater_agent.render import Renderer, Walker
 from headwater_agent.ring import RingChunk
 from headwater_agent.sequence import CpuCounters, SequenceTracker
+from headwater_agent.settings import QuarantineSettings
 from headwater_agent.tenant import TenantPipeline
 
 MAX_CPUS: Final = 8192
@@ -87,6 +91,7 @@ class Pipeline:
         limits: BatchLimits | None = None,
         clock_offset_ns: int | None = None,
         max_objects: int = 300_000,
+        quarantine: QuarantineSettings | None = None,
     ) -> None:
         """Start without tenants.
 
@@ -97,7 +102,9 @@ class Pipeline:
             max_objects: objects remembered for all tenants together, about 90 bytes each, and 80
                 more for tenants with documents that stand alone; those beyond are forgotten, oldest
                 first, and declared again when they come back.
+            quarantine: how much is kept of slots that are nobody's yet.
         """
+        quarantine = quarantine or QuarantineSettings()
         if clock_offset_ns is None:
             clock_offset_ns = time.time_ns() - time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self._node = node
@@ -112,6 +119,8 @@ class Pipeline:
         self._ready: list[Batch] = []
         self.sequences: Final = SequenceTracker(MAX_CPUS)
         self._walker = Walker(self.sequences.high, self.sequences.unexpected, self._enter_epoch)
+        self._walker.slot_max_bytes = quarantine.pod_bytes
+        self._walker.kept_max_bytes = quarantine.total_bytes
 
     @property
     def tenants(self) -> Mapping[str, TenantPipeline]:
@@ -154,6 +163,44 @@ class Pipeline:
         epoch = tenant.announce_epoch(binding.slot, binding.policy_hash)
         self._epochs[binding.epoch] = (binding, tenant, epoch)
         self._settled_ns.setdefault(binding.slot, time.time_ns())
+
+    def keep(self, slot: int) -> None:
+        """Keep what happens in a slot that is nobody's yet, within the bounds."""
+        self._walker.keep(slot)
+        self._settled_ns[slot] = time.time_ns()
+
+    def drop(self, slot: int) -> None:
+        """Forget what was kept of a slot; it and what follows are counted only."""
+        self._walker.drop(slot)
+
+    def ignore(self, slot: int) -> None:
+        """Nobody will ever own a slot: pass over what was kept and what may still come."""
+        self._walker.ignore(slot)
+
+    def release(self, binding: SlotBinding, key: bytes, policy: CompiledPolicy) -> int:
+        """Render what was kept of a slot, as its owner's: what comes next follows it.
+
+        Args:
+            binding: slot, its owner, and the token in the records.
+            key: the owner's object key, 32 bytes.
+            policy: the owner's; what it does not want becomes a gap, once the slot is reconciled.
+
+        Returns:
+            How many records were dropped, which the same gaps will declare.
+
+        Raises:
+            ValueError: as `bind`.
+        """
+        self.bind(binding, key)
+        ring, dropped = self._walker.release(binding.slot)
+        ring, refused = wanted(ring, policy)
+        self.sequences.leave_out(binding.slot, GapReason.QUARANTINE, dropped)
+        self.sequences.leave_out(binding.slot, GapReason.POLICY, refused)
+        _, tenant, epoch = self._epochs[binding.epoch]
+        tenant.begin_epochs(epoch)
+        self._walker.feed(np.frombuffer(ring, np.uint8))
+        tenant.leave_slot(binding.slot)
+        return dropped
 
     def describe(self, cgroup: int, tenant: str, workload: Workload) -> None:
         """Say what runs in a cgroup, as far as it is known; its tasks are declared with it.

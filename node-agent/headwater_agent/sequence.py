@@ -74,6 +74,13 @@ class SequenceTracker:
         # Runs (first, last) of missing numbers, in order, below `high`.
         self._missing: dict[tuple[int, int], list[tuple[int, int]]] = {}
         self._explained: dict[int, list[int]] = {}
+        # What was left out on purpose, by slot: its numbers are missing, or will be.
+        self._left_out: dict[int, dict[GapReason, int]] = {}
+
+    def leave_out(self, slot: int, reason: GapReason, count: int) -> None:
+        """Say why numbers of a slot will be missing that no counter of the kernel explains."""
+        left_out = self._left_out.setdefault(slot, {})
+        left_out[reason] = left_out.get(reason, 0) + count
 
     def start(self, slot: int, counters: Sequence[CpuCounters]) -> None:
         """Begin to watch a slot whose sequences are under way; what was before is not missed."""
@@ -129,8 +136,9 @@ class SequenceTracker:
             counters: by CPU, read before the ring's end was noted.
 
         Returns:
-            How many numbers are lost, by the reasons that the kernel counted; what no counter
-            explains is `UNEXPLAINED`. Empty where nothing is lost. Each number is returned once.
+            How many numbers are lost, by the reasons that the kernel counted or that
+            :meth:`leave_out` was told; what neither explains is `UNEXPLAINED`. Empty where nothing
+            is lost. Each number is returned once.
         """
         lost = sum(
             self._settle_cpu(slot, cpu, counter.captured) for cpu, counter in enumerate(counters)
@@ -143,6 +151,12 @@ class SequenceTracker:
             if count > 0:
                 reasons[REASONS[reason]] = count
                 explained[reason] += count
+                lost -= count
+        left_out = self._left_out.get(slot, {})
+        for kind, total in left_out.items():
+            if count := min(lost, total):
+                reasons[kind] = count
+                left_out[kind] -= count
                 lost -= count
         if lost:
             reasons[GapReason.UNEXPLAINED] = lost

@@ -28,6 +28,7 @@ from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
 from headwater_agent.node_key import NodeKey
 from headwater_agent.pipeline import Pipeline, SlotBinding
+from headwater_agent.quarantine import Owner, Quarantine
 from headwater_agent.reader import RingThread
 from headwater_agent.sequence import REASONS
 from headwater_agent.settings import AgentSettings
@@ -124,7 +125,7 @@ class Agent:
         self._slots = SlotTable(kernel.slots)
         self._bound: dict[int, _Bound] = {}
         self._configuring = asyncio.Lock()
-        self._pipeline = Pipeline(node)
+        self._pipeline = Pipeline(node, quarantine=settings.quarantine)
         self._chains = chains or Chains(node, NodeKey.generate(), settings=settings.chain)
         self._queue = DeliveryQueue(
             send=send,
@@ -142,6 +143,9 @@ class Agent:
             ring_settings=settings.ring,
             batch_settings=settings.batch,
         )
+        self._quarantine = Quarantine(
+            kernel=kernel, slots=self._slots, ring=self._ring, settings=settings.quarantine
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
 
@@ -157,24 +161,69 @@ class Agent:
         self._delivering = asyncio.create_task(self._queue.run(), name="delivery")
         self._ring.start()
 
+    async def quarantine(self, cgroup: int, path: Path) -> bool:
+        """Capture a pod of which nobody knows yet whose it is; `bind` or `discard` ends that.
+
+        Args:
+            cgroup: the 64-bit id of the pod's own cgroup.
+            path: its directory.
+
+        Returns:
+            Whether there was room for it.
+        """
+        return await self._quarantine.begin(cgroup, lambda: _with_descendants(cgroup, path)[1:])
+
+    async def expire(self, cgroup: int, path: Path) -> None:
+        """A pod is in quarantine for too long: what was kept of it is dropped, and counted.
+
+        It is captured no more, as nobody may ever want it; `bind` takes it in again.
+        """
+        for each in _with_descendants(cgroup, path):
+            self._kernel.remove_cgroup(each)
+        await self._quarantine.expire(cgroup)
+
+    async def discard(self, cgroup: int) -> None:
+        """A pod in quarantine has ended, and nobody will say whose it was."""
+        self._kernel.remove_cgroup(cgroup)
+        await self._quarantine.discard(cgroup)
+
     async def bind(
-        self, cgroup: int, workload: Workload, placement: Placement | None, path: Path | None = None
+        self,
+        cgroup: int,
+        workload: Workload,
+        placement: Placement | None,
+        path: Path | None = None,
+        below: Mapping[int, Workload] | None = None,
     ) -> Slot | None:
         """Put a cgroup in scope: what happens in it after the return is captured.
+
+        What was kept of one in quarantine goes before that.
 
         Args:
             cgroup: its 64-bit id.
             workload: what runs in it.
             placement: what the policies say about it; None keeps it out of scope until `apply`.
             path: its directory, by which the agent notices its removal and finds what is below it.
+            below: what runs in cgroups below it, where that is known already.
 
         Raises:
-            SlotsExhaustedError: and what `tenant_key` raises; the cgroup is not in our care.
+            SlotsExhaustedError: and what `tenant_key` raises; the cgroup is not in our care, and
+                still in quarantine if it was.
         """
         slot = await self._configure(placement)
         self._bound[cgroup] = bound = _Bound(workload, placement, slot, path)
-        if slot is not None:
+        bound.described.update(below or {})
+        is_held = self._quarantine.holds(cgroup)
+        if slot is not None and placement is not None:
+            if is_held:
+                await self._describe({cgroup: workload, **bound.described}, slot)
+                owner = Owner(slot.tenant, self._tenant_key(slot.tenant), placement.compiled)
+                await self._quarantine.release(cgroup, owner)
             await self._enter(cgroup, bound, slot)
+        elif is_held:
+            for each in _with_descendants(cgroup, path):
+                self._kernel.remove_cgroup(each)
+            await self._quarantine.discard(cgroup)
         return slot
 
     async def place(self, cgroup: int, workload: Workload, placement: Placement | None) -> bool:
@@ -268,6 +317,9 @@ class Agent:
                 lost = sum(cpu.lost[kind] for cpu in counters[slot.number])
                 by_reason[reason] = by_reason.get(reason, 0) + lost
                 by_tenant[slot.tenant] = by_tenant.get(slot.tenant, 0) + lost
+        for tenant, dropped in self._quarantine.statistics.dropped.items():
+            by_reason[GapReason.QUARANTINE] = by_reason.get(GapReason.QUARANTINE, 0) + dropped
+            by_tenant[tenant] = by_tenant.get(tenant, 0) + dropped
         for tenant, delivery in self.deliveries().items():
             given_up = delivery.given_up
             by_reason[GapReason.STREAM] = by_reason.get(GapReason.STREAM, 0) + given_up
@@ -295,6 +347,7 @@ class Agent:
         """End capture, count exactly, deliver or declare everything, and say what came of it."""
         if self._delivering is None:
             return {}  # never started: nothing was captured
+        await self._quarantine.stop()
         for slot in self._slots.slots():
             self._kernel.suspend(slot.number)
         await asyncio.sleep(self._settings.settle_s)

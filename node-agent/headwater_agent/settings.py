@@ -82,6 +82,29 @@ class ChainSettings:
 
 
 @dataclass(frozen=True, slots=True)
+class QuarantineSettings:
+    """What is kept of pods that are not known yet (decision 12)."""
+
+    slots: int = 256
+    """Most pods in quarantine in the agent's life: a slot whose objects may be a tenant's is never
+    another's. One in which nothing happened is used again."""
+
+    pod_bytes: int = 2 * 1024 * 1024
+    """Of one pod: 26,000 flows, which is what a Python program does until it is imported, several
+    times over. From the first record that finds no room, records are counted and not kept."""
+
+    total_bytes: int = 16 * 1024 * 1024
+    """Of all pods, as the agent has 120 MB."""
+
+    keep_s: float = 600.0
+    """How long a pod's records are kept, and how long a pod that is not known is captured: longer
+    than an API server's upgrade."""
+
+    settle_s: float = 1.0
+    """After this much nothing is under way any more in a slot that no cgroup is in."""
+
+
+@dataclass(frozen=True, slots=True)
 class AgentSettings:
     """The whole of one agent's settings."""
 
@@ -96,6 +119,9 @@ class AgentSettings:
 
     chain: ChainSettings = field(default_factory=ChainSettings)
     """Of the chains of messages that are signed."""
+
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """Between the start of a pod and the API server's word of it."""
 
     forget_after_s: float = 60.0
     """How long after a cgroup's end it is still known what ran in it: vertices of its tasks may be

@@ -73,7 +73,7 @@ class Slot:
     """Index in the kernel's maps."""
 
     tenant: str
-    """Whose records it makes."""
+    """Whose records it makes; empty while that is not known."""
 
     policies: tuple[str, ...]
     """Which set of policies it stands for."""
@@ -108,6 +108,9 @@ class SlotTable:
         """Args: slots: how many the kernel's maps hold, slot 0 included."""
         self._slots = slots
         self._by_key: dict[tuple[str, tuple[str, ...]], Slot] = {}
+        self._released: list[Slot] = []
+        self._next_number = FIRST_SLOT
+        self._unused: list[int] = []
         self._next_epoch = 1
 
     def slot_for(self, placement: Placement) -> tuple[Slot, bool]:
@@ -119,8 +122,8 @@ class SlotTable:
         key = (placement.tenant, placement.policies)
         slot = self._by_key.get(key)
         if slot is None:
-            number = FIRST_SLOT + len(self._by_key)
-            if number >= self._slots:
+            number = self._take()
+            if number is None:
                 raise SlotsExhaustedError(
                     f"all {self._slots - FIRST_SLOT} policy slots are in use: "
                     f'tenant "{placement.tenant}" needs one more; select workloads by fewer '
@@ -130,9 +133,22 @@ class SlotTable:
         if slot.policy_hash == placement.compiled.hash:
             return slot, False
         slot.policy_hash = placement.compiled.hash
-        slot.epoch = self._next_epoch
-        self._next_epoch += 1
+        slot.epoch = self._epoch()
         return slot, True
+
+    def nobodys(self, policy_hash: str) -> Slot | None:
+        """Return a slot without a tenant, in a new epoch; None if no number is left."""
+        number = self._take()
+        return None if number is None else Slot(number, "", (), policy_hash, self._epoch())
+
+    def give(self, slot: Slot, tenant: str) -> None:
+        """A slot without a tenant is this one's from now on, and for good."""
+        slot.tenant = tenant
+        self._released.append(slot)
+
+    def put_back(self, slot: Slot) -> None:
+        """Nothing has ever happened in a slot without a tenant: it may be anybody's."""
+        self._unused.append(slot.number)
 
     @property
     def epoch(self) -> int:
@@ -140,5 +156,17 @@ class SlotTable:
         return self._next_epoch - 1
 
     def slots(self) -> list[Slot]:
-        """Return the slots in use, by number."""
-        return list(self._by_key.values())
+        """Return the slots that have a tenant."""
+        return [*self._by_key.values(), *self._released]
+
+    def _take(self) -> int | None:
+        if self._unused:
+            return self._unused.pop()
+        if self._next_number >= self._slots:
+            return None
+        self._next_number += 1
+        return self._next_number - 1
+
+    def _epoch(self) -> int:
+        self._next_epoch += 1
+        return self._next_epoch - 1

@@ -132,6 +132,11 @@ class TenantPipeline:
                 self._agent_in = self.renderer.document
                 self.renderer.declare_agent(self._agent)
 
+    def leave_slot(self, slot: int) -> None:
+        """A slot's policy is in force no more: documents from now on do not name it."""
+        self.cut()
+        self._in_force.pop(slot, None)
+
     def flush(self) -> None:
         """End the document under way; begin epochs from which no record comes.
 

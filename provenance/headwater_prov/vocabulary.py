@@ -356,6 +356,10 @@ class GapReason(StrEnum):
     """The tenant's stream refused the batch: full, or a quota."""
     RESTART = "restart"
     """The agent ended before the records were acked."""
+    QUARANTINE = "quarantine"
+    """More happened before it was known whose pod it was than is kept of such a pod."""
+    POLICY = "policy"
+    """The pod's policy does not want them; they were made before it was known to be the pod's."""
     UNEXPLAINED = "unexplained"
     """The numbers are missing and no counter says why."""
 

@@ -153,6 +153,10 @@ class Node:
             subprocess.run, [sys.executable, "-c", *arguments], check=True, preexec_fn=enter
         )
 
+    def end(self, uid: str) -> None:
+        """What the runtime does with the cgroups of a pod that has ended."""
+        remove(LAYOUTS[1].pod_path(self.root, uid))
+
 
 def paths(document: Document) -> set[str]:
     return {
@@ -185,7 +189,8 @@ async def edit_under_work(node: Node, directory: Path, uid: str) -> int:
 async def test_g1_g6_pod_is_captured_from_its_first_exec_through_every_edit(tmp_path: Path) -> None:
     hierarchy = make_hierarchy()
     assert hierarchy is not None, "the node VM has a cgroup v2 hierarchy and runs tests as root"
-    files = {name: tmp_path / f"{name}.txt" for name in ("early", "late", "other")}
+    names = ("early", "late", "other", "unknown", "stranger")
+    files = {name: tmp_path / f"{name}.txt" for name in names}
     for path in files.values():
         path.write_text(path.name)
     uids = {
@@ -206,6 +211,13 @@ async def test_g1_g6_pod_is_captured_from_its_first_exec_through_every_edit(tmp_
                 await asyncio.sleep(0.5)
                 await node.start(uids["early"], PROGRAM, str(files["early"]))
                 await node.start(uids["other"], PROGRAM, str(files["other"]))
+                # Nobody has told of these; when they do, the pods have ended.
+                for name in ("unknown", "stranger"):
+                    await node.start(uids[name], PROGRAM, str(files[name]))
+                    node.end(uids[name])
+                await asyncio.sleep(0.5)
+                node.fake.say(PODS, "ADDED", pod("unknown", uids["unknown"], "web"))
+                node.fake.say(PODS, "ADDED", pod("stranger", uids["stranger"], "db"))
                 # The API server tells of a pod while its container runs already.
                 layout = LAYOUTS[1]
                 layout.container_path(node.root, "e" * 64, uids["late"]).mkdir(parents=True)
@@ -231,14 +243,17 @@ async def test_g1_g6_pod_is_captured_from_its_first_exec_through_every_edit(tmp_
     found = paths(document)
     assert str(files["early"]) in found
     assert str(files["late"]) in found
-    assert str(files["other"]) not in found
+    assert str(files["unknown"]) in found, "what came before its pod was known is missing"
+    assert not {str(files["other"]), str(files["stranger"])} & found
     assert any(os.path.basename(each).startswith("python") for each in found), "no first exec"
     tasks = [each.attributes for each in document.vertices.values() if "hw:pod" in each.attributes]
     named = {(each["hw:pod"], each["hw:podUid"], each.get("hw:container", "")) for each in tasks}
     assert ("early", uids["early"], "main") in named
     # All programs of this test have the node's root, so they never stop being set up.
     assert any(each.attributes.get("hw:setup") is True for each in document.edges)
-    assert {name for name, _, _ in named} == {"early", "late", "busy"}
+    assert {name for name, _, _ in named} == {"early", "late", "busy", "unknown"}
+    # Its runtime's notes were read before it ended.
+    assert ("unknown", uids["unknown"], "main") in named
     assert numbers > EDITS
     wanted = {f"{tmp_path}/busy/number-{number}" for number in range(1, numbers + 1)}
     assert not wanted - found

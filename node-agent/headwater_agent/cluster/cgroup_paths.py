@@ -14,7 +14,8 @@ Called by :mod:`.cgroup_watch`, which walks; this only reads names. Pure.
 | container, containerd | `<64 hex>` | `cri-containerd-<64 hex>.scope` |
 | container, CRI-O | `crio-<64 hex>` | `crio-<64 hex>.scope` |
 
-A guaranteed pod's cgroup is directly in kubelet's root.
+A guaranteed pod's cgroup is directly in kubelet's root. The uid of a pod from a static manifest is
+a hash, 32 hexadecimal digits without dashes; the API server knows such a pod by another uid.
 """
 
 import re
@@ -26,14 +27,17 @@ _CLASS: Final = re.compile(
     r"burstable|besteffort|(?:[a-z0-9_]+-)*kubepods-(?:burstable|besteffort)\.slice", re.ASCII
 )
 _POD: Final = re.compile(
-    r"pod(?P<plain>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})"
+    r"pod(?P<plain>[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}|[0-9a-f]{32})"
     r"|(?:[a-z0-9_]+-)*kubepods(?:-(?:burstable|besteffort))?"
-    r"-pod(?P<slice>[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12})\.slice",
+    r"-pod(?P<slice>[0-9a-f]{8}(?:_[0-9a-f]{4}){3}_[0-9a-f]{12}|[0-9a-f]{32})\.slice",
     re.ASCII,
 )
 _CONTAINER: Final = re.compile(
     r"(?:(?P<runtime>cri-containerd|crio|docker)-)?(?P<id>[0-9a-f]{64})(?:\.scope)?", re.ASCII
 )
+_HASH_DIGITS: Final = 32
+"""Of a static pod's uid; any other's has 36 characters."""
+
 _WAY: Final = re.compile(r"kubelet(?:\.slice)?", re.ASCII)
 
 
@@ -82,6 +86,11 @@ def pod_uid(name: str) -> str:
     if found is None:
         return ""
     return found["plain"] or found["slice"].replace("_", "-")
+
+
+def is_static(uid: str) -> bool:
+    """Whether a uid in a cgroup's name is that of a pod from a static manifest."""
+    return len(uid) == _HASH_DIGITS
 
 
 def container_id_of(name: str) -> str:

@@ -13,7 +13,7 @@ import signal
 import sys
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib import metadata
@@ -169,7 +169,7 @@ async def _run_capturing(
             node=identity,
             tenant_key=parts.keys(options),
             send=window.put,
-            settings=parts.settings,
+            settings=replace(parts.settings, quarantine=options.quarantine),
             spool=options.state,
         )
         try:
@@ -187,6 +187,7 @@ async def _run_capturing(
                     options.cgroup_root,
                     capturing,
                     names=RuntimeNames(options.runtime_state),
+                    keep_s=options.quarantine.keep_s,
                     settings=parts.node_settings,
                 )
                 log.info("node %s captures in mode %s", options.node_name, kernel.mode)

@@ -80,6 +80,8 @@ class PodModel:
         self._is_kept = True
         self.pods: dict[str, Pod] = {}
         """By uid."""
+        self.is_known = False
+        """Whether these were all, now or when the cache was written."""
 
     def recall(self) -> None:
         """Start from what the cache has."""
@@ -92,6 +94,7 @@ class PodModel:
             log.warning("the cached pods are damaged, starting without them: %r", error)
             return
         self.pods = {pod.uid: pod for pod in pods}
+        self.is_known = True
 
     def keep(self) -> None:
         """Write the pods to the cache if they have changed."""
@@ -106,6 +109,9 @@ class PodModel:
     def replace(self, objects: list[dict[str, Any]]) -> None:
         """These are all there are."""
         found = (pod_of(content) for content in objects)
+        if not self.is_known:
+            self.is_known = True
+            self._changed()
         self._put({pod.uid: pod for pod in found if pod is not None})
 
     def change(self, content: dict[str, Any]) -> None:

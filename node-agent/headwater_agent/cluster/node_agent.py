@@ -28,7 +28,7 @@ from headwater_agent.cluster.cache import ConfigurationCache
 from headwater_agent.cluster.cgroup_watch import CgroupWatch, CgroupWatchSettings
 from headwater_agent.cluster.configuration import Configuration, Failure
 from headwater_agent.cluster.model import NodeModel, PodModel
-from headwater_agent.cluster.placing import Placer, ScopeAgent
+from headwater_agent.cluster.placing import Placer, PlacingReport, ScopeAgent
 from headwater_agent.cluster.reporter import Reporter, ReporterSettings
 from headwater_agent.cluster.resolver import RETRIED, Resolver
 from headwater_agent.cluster.resources import NODES, PODS, own_node, own_pods
@@ -109,6 +109,7 @@ class NodeAgent:
         *,
         unsupported: str = "",
         names: RuntimeNames | None = None,
+        keep_s: float = 600.0,
         settings: NodeAgentSettings | None = None,
         chance: Chance = random.random,
     ) -> None:
@@ -123,6 +124,7 @@ class NodeAgent:
             capturing: None on a node that cannot capture; it then only says so.
             unsupported: why it cannot, and what to do.
             names: what the container runtime says of containers.
+            keep_s: how long it may take until a pod in quarantine is known.
             settings: times.
             chance: where jitter comes from.
         """
@@ -141,7 +143,9 @@ class NodeAgent:
         self.pods = PodModel(cache, self._pods_changed)
         self.cgroups = CgroupWatch(cgroup_root, self._moved.set, self._settings.cgroups)
         self.resolver = Resolver(api, cache)
-        self.placer = Placer(capturing.agent, names) if capturing is not None else None
+        self.placer = (
+            Placer(capturing.agent, names, keep_s=keep_s) if capturing is not None else None
+        )
         self.reporter = Reporter(api, node, self.status, self._settings.reporter, chance=chance)
         backoff = self._settings.backoff
         self.node_watch = Watch(api, NODES, own_node(node), self.node, backoff=backoff)
@@ -231,7 +235,12 @@ class NodeAgent:
         await self.cgroups.walked.wait()
         while True:
             self._moved.clear()
-            await self.placer.settle(self.cgroups.cgroups, self.pods.pods, self.resolver.current)
+            await self.placer.settle(
+                self.cgroups.cgroups,
+                self.pods.pods,
+                self.resolver.current,
+                pods_are_known=self.pods.is_known,
+            )
             self.reporter.change()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), self._settings.settle_interval_s)
@@ -332,4 +341,18 @@ class NodeAgent:
                 wrong[0].reason if wrong else "Capturing",
                 wrong[0].message if wrong else "what is told is captured and delivered",
             )
-        return ready, programmed, delivering
+        return ready, programmed, delivering, self._pods_known()
+
+    def _pods_known(self) -> Condition:
+        report = self.placer.report if self.placer is not None else PlacingReport()
+        if not report.unknown_pods:
+            return Condition(
+                ConditionType.PODS_KNOWN, True, "Matched", "the API server has told of all pods"
+            )
+        message = (
+            f"{report.unknown_pods} pods have cgroups here and the API server has not told of "
+            "them; they wait in quarantine"
+        )
+        if report.uncaptured_pods:
+            message += f", where {report.uncaptured_pods} found no room and are not captured"
+        return Condition(ConditionType.PODS_KNOWN, False, "Quarantined", message)

@@ -8,9 +8,11 @@ both. Called by `main` only; nothing else reads the environment.
 import argparse
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
+
+from headwater_agent.settings import QuarantineSettings
 
 EPILOG: Final = """\
 exit status:
@@ -57,6 +59,9 @@ class ClusterOptions:
     mode: str = "auto"
     """Capture mode; "auto" for the best that attaches."""
 
+    quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
+    """What is kept of pods that the API server has not told of."""
+
     kubeconfig: Path | None = None
     """How to reach the API server from outside of a pod."""
 
@@ -98,6 +103,25 @@ def parse(
     add("mode", "HEADWATER_MODE", "capture mode", "auto")
     add("log-level", "HEADWATER_LOG_LEVEL", "least level that is logged", "INFO")
     add("kubeconfig", "KUBECONFIG", "the API server from outside of a pod", optional=True)
+    kept = QuarantineSettings()
+    add(
+        "quarantine-bytes",
+        "HEADWATER_QUARANTINE_BYTES",
+        "most bytes of records kept of a pod that is not known yet",
+        str(kept.pod_bytes),
+    )
+    add(
+        "quarantine-total-bytes",
+        "HEADWATER_QUARANTINE_TOTAL_BYTES",
+        "most bytes kept of all such pods",
+        str(kept.total_bytes),
+    )
+    add(
+        "quarantine-seconds",
+        "HEADWATER_QUARANTINE_SECONDS",
+        "how long they are kept",
+        f"{kept.keep_s:.0f}",
+    )
     chosen = parser.parse_args(arguments)
     servers = tuple(filter(None, (each.strip() for each in chosen.nats.split(","))))
     if not servers:
@@ -107,6 +131,12 @@ def parse(
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
     if chosen.log_level.upper() not in levels:
         parser.error(f"--log-level: {chosen.log_level} is not one of {', '.join(levels)}")
+
+    def whole(name: str, text: str) -> int:
+        if not text.isdecimal():
+            parser.error(f"--{name}: {text} is no whole number; write for instance 1048576")
+        return int(text)
+
     return ClusterOptions(
         node_name=chosen.node_name,
         nats_servers=servers,
@@ -119,4 +149,9 @@ def parse(
         mode=chosen.mode,
         kubeconfig=Path(chosen.kubeconfig) if chosen.kubeconfig else None,
         log_level=chosen.log_level.upper(),
+        quarantine=QuarantineSettings(
+            pod_bytes=whole("quarantine-bytes", chosen.quarantine_bytes),
+            total_bytes=whole("quarantine-total-bytes", chosen.quarantine_total_bytes),
+            keep_s=float(whole("quarantine-seconds", chosen.quarantine_seconds)),
+        ),
     )

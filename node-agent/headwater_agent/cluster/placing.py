@@ -7,19 +7,22 @@ gone through, and only what differs is told to the agent. A pass over 250 pods w
 takes 10 ms.
 A pod whose object is gone stays what it was until its cgroup is removed. A pod that cannot be
 placed stays where it was, and the failure is said; but where it was with another tenant, it is
-taken out of scope (G5). A cgroup whose pod is not known yet is left alone and counted: here a
-quarantine in the kernel would begin, were there one.
+taken out of scope (G5). A cgroup whose pod is not known yet, or that comes before any policy does,
+goes to quarantine, until that is known or for as long as it is kept after its end (decision 12).
+What was there before the agent does so only once the API server has told which pods there are.
 Called by `main`; asks :mod:`.matching`, tells `headwater_agent.service.Agent`.
 Promises: G1, G5, G6.
 """
 
 import asyncio
-from collections.abc import Mapping, Sequence
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Protocol
 
-from headwater_agent.cluster.cgroup_paths import Level
+from headwater_agent.cluster.cgroup_paths import Level, is_static
 from headwater_agent.cluster.cgroup_watch import PodCgroup
 from headwater_agent.cluster.configuration import Configuration, Failure, FailureReason
 from headwater_agent.cluster.matching import Match, match
@@ -28,6 +31,12 @@ from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.tenant_keys import TenantKeyError
 from headwater_agent.kernel_maps import KernelMapError
 from headwater_agent.slots import Placement, Slot, SlotsExhaustedError, Workload
+
+log = logging.getLogger(__name__)
+
+_LATE_S: Final = 30.0
+"""The API server tells of a pod within seconds; a pod that it has not told of by then is said to be
+unknown."""
 
 _REFUSALS: Final[Mapping[type[Exception], FailureReason]] = {
     SlotsExhaustedError: FailureReason.SLOTS_EXHAUSTED,
@@ -41,9 +50,26 @@ class ScopeAgent(Protocol):
     """What is told to the agent; `headwater_agent.service.Agent` has more."""
 
     async def bind(
-        self, cgroup: int, workload: Workload, placement: Placement | None, path: Path | None = None
+        self,
+        cgroup: int,
+        workload: Workload,
+        placement: Placement | None,
+        path: Path | None = None,
+        below: Mapping[int, Workload] | None = None,
     ) -> Slot | None:
         """Put a cgroup and all below it in scope, or only in our care."""
+        ...
+
+    async def quarantine(self, cgroup: int, path: Path) -> bool:
+        """Capture a cgroup of which nobody knows yet whose it is."""
+        ...
+
+    async def expire(self, cgroup: int, path: Path) -> None:
+        """What was kept of a cgroup in quarantine is too old."""
+        ...
+
+    async def discard(self, cgroup: int) -> None:
+        """A cgroup in quarantine has ended, and nobody wants what was kept of it."""
         ...
 
     async def place(self, cgroup: int, workload: Workload, placement: Placement | None) -> bool:
@@ -73,6 +99,20 @@ class _Placed:
     """By id, what the agent was told of the cgroups below."""
 
 
+@dataclass(slots=True)
+class _Held:
+    """A pod's own cgroup whose pod is not known."""
+
+    own: PodCgroup
+    since: float
+    is_kept: bool = False
+    """Whether it is in quarantine; if not, there was no room."""
+
+    is_expired: bool = False
+    cgroups: dict[int, PodCgroup] = field(default_factory=dict)
+    """By id, those below it, ended ones included: their tasks are to be named, too."""
+
+
 @dataclass(frozen=True, slots=True)
 class PlacingReport:
     """What a pass left behind; goes into the status."""
@@ -84,6 +124,12 @@ class PlacingReport:
     unmatched_cgroups: int = 0
     """Pods' own cgroups whose pod the API server has not told of."""
 
+    unknown_pods: int = 0
+    """Those among them that it should have told of by now."""
+
+    uncaptured_pods: int = 0
+    """Unmatched ones for which quarantine had no room."""
+
     failures: tuple[Failure, ...] = ()
     configuration: Configuration = field(default_factory=Configuration)
     """What the pass brought into force: nothing is said to be applied before it is."""
@@ -92,11 +138,29 @@ class PlacingReport:
 class Placer:
     """Owns which pods are in scope. One pass at a time."""
 
-    def __init__(self, agent: ScopeAgent, names: RuntimeNames | None = None) -> None:
-        """Args: names: what the runtime says of containers that the API server has not told of."""
+    def __init__(
+        self,
+        agent: ScopeAgent,
+        names: RuntimeNames | None = None,
+        *,
+        keep_s: float = 600.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """Place nothing yet.
+
+        Args:
+            agent: is told.
+            names: what the runtime says of containers that the API server has not told of.
+            keep_s: how long it may take until a pod in quarantine is known.
+            clock: seconds.
+        """
         self._agent = agent
         self._names = names or RuntimeNames(None)
+        self._keep_s = keep_s
+        self._clock = clock
         self._placed: dict[int, _Placed] = {}
+        self._held: dict[int, _Held] = {}
+        self._older: set[int] | None = None
         self.report = PlacingReport()
 
     def known_pods(self) -> list[Pod]:
@@ -108,8 +172,17 @@ class Placer:
         cgroups: Mapping[int, PodCgroup],
         pods: Mapping[str, Pod],
         configuration: Configuration,
+        *,
+        pods_are_known: bool = True,
     ) -> PlacingReport:
-        """Bring the agent in line with these three."""
+        """Bring the agent in line with these three.
+
+        Args:
+            cgroups: by id, those of pods.
+            pods: by uid.
+            configuration: what policies say.
+            pods_are_known: whether `pods` are all that there were at some time.
+        """
         failures: list[Failure] = []
         below: dict[str, list[PodCgroup]] = {}
         for each in list(cgroups.values()):
@@ -117,24 +190,95 @@ class Placer:
         for gone in [each for each in self._placed if each not in cgroups]:
             del self._placed[gone]
             self._agent.release(gone)
-        self._names.forget({each.container_id for each in cgroups.values()})
+        kept = {each.container_id for held in self._held.values() for each in held.cgroups.values()}
+        self._names.forget(kept | {each.container_id for each in cgroups.values()})
+        if self._older is None:
+            self._older = {each.identifier for each in cgroups.values()}
+        await self._settle_ended(cgroups, pods, configuration, failures)
         unmatched = scoped = scoped_pods = 0
         passes = []
         for own in [each for each in cgroups.values() if each.level is Level.POD]:
             placed = self._placed.get(own.identifier)
             pod = pods.get(own.pod_uid) or (placed.pod if placed is not None else None)
+            pod = pod or self._static_pod(below[own.pod_uid], pods)
+            is_new = own.identifier not in self._older
             if pod is None:
                 unmatched += 1
+                if pods_are_known or is_new:
+                    await self._hold(own, below[own.pod_uid])
+            elif is_new and placed is None and not _is_told(configuration):
+                await self._hold(own, below[own.pod_uid])
             else:
                 passes.append(self._settle(own, pod, below[own.pod_uid], configuration, failures))
         # Side by side: each waits for the ring's thread, which answers all at once.
         for count in await asyncio.gather(*passes):
             scoped += count
             scoped_pods += count > 0
+        now = self._clock()
         self.report = PlacingReport(
-            scoped, scoped_pods, unmatched, tuple(sorted(set(failures))), configuration
+            scoped_cgroups=scoped,
+            scoped_pods=scoped_pods,
+            unmatched_cgroups=unmatched,
+            unknown_pods=sum(now - each.since > _LATE_S for each in self._held.values()),
+            uncaptured_pods=sum(not each.is_kept for each in self._held.values()),
+            failures=tuple(sorted(set(failures))),
+            configuration=configuration,
         )
         return self.report
+
+    async def _hold(self, own: PodCgroup, cgroups: Sequence[PodCgroup]) -> None:
+        """See that a pod that is not known is in quarantine, and is not kept for too long."""
+        if is_static(own.pod_uid) and not self._names.is_told:
+            return  # nobody will ever say which it is
+        held = self._held.get(own.identifier)
+        if held is None:
+            held = self._held[own.identifier] = _Held(own, self._clock())
+            held.is_kept = await self._agent.quarantine(own.identifier, own.path)
+            if not held.is_kept:
+                log.warning("%s: not captured until its pod is known: quarantine is full", own.path)
+        for each in cgroups:
+            if each.identifier not in held.cgroups:
+                held.cgroups[each.identifier] = each
+                # Now, as its bundle ends with it.
+                self._names.of(each.container_id, each.pod_uid)
+        if held.is_kept and not held.is_expired and self._clock() - held.since > self._keep_s:
+            held.is_expired = True
+            await self._agent.expire(own.identifier, own.path)
+
+    async def _settle_ended(
+        self,
+        cgroups: Mapping[int, PodCgroup],
+        pods: Mapping[str, Pod],
+        configuration: Configuration,
+        failures: list[Failure],
+    ) -> None:
+        """Give what was kept of pods that have ended to their tenants, as far as they are known."""
+        for identifier, held in list(self._held.items()):
+            if identifier in cgroups:
+                continue
+            pod = pods.get(held.own.pod_uid) or self._static_pod(list(held.cgroups.values()), pods)
+            if not held.is_kept:
+                del self._held[identifier]
+            elif pod is not None and _is_told(configuration):
+                if await self._place(held.own, pod, None, configuration, failures) is not None:
+                    del self._placed[identifier]
+                    self._agent.release(identifier)
+            elif self._clock() - held.since > self._keep_s:
+                del self._held[identifier]
+                await self._agent.discard(identifier)
+
+    def _static_pod(self, cgroups: Sequence[PodCgroup], pods: Mapping[str, Pod]) -> Pod | None:
+        """The pod of a static manifest: the API server knows it by another uid.
+
+        The runtime says whose the containers are: an annotation that says so could be anybody's.
+        """
+        for each in cgroups:
+            if each.container_id and is_static(each.pod_uid):
+                named = self._names.static_pod(each.container_id, each.pod_uid)
+                for pod in pods.values() if named is not None else ():
+                    if (pod.namespace, pod.name) == named:
+                        return pod
+        return None
 
     async def _settle(
         self,
@@ -172,9 +316,12 @@ class Placer:
         ):
             placed.pod = pod
             return placed
+        held = self._held.get(own.identifier)
         try:
             if placed is None:
-                await self._agent.bind(own.identifier, workload, found.placement, own.path)
+                below = self._below(pod, held.cgroups.values()) if held is not None else {}
+                await self._agent.bind(own.identifier, workload, found.placement, own.path, below)
+                self._held.pop(own.identifier, None)
             else:
                 await self._agent.place(own.identifier, workload, found.placement)
         except tuple(_REFUSALS) as error:
@@ -191,20 +338,24 @@ class Placer:
         self, own: PodCgroup, placed: _Placed, cgroups: Sequence[PodCgroup]
     ) -> None:
         """Say of the cgroups below a pod's own which container each is of."""
-        described = {}
-        for each in cgroups:
-            if each.level is Level.POD:
-                continue
-            container = placed.pod.containers.get(each.container_id)
-            if container is None:
-                container = self._names.of(each.container_id, placed.pod.uid)
-            workload = workload_of(placed.pod, container)
-            if placed.described.get(each.identifier) != workload:
-                await self._agent.describe(each.identifier, own.identifier, workload)
-            described[each.identifier] = workload
+        described = self._below(placed.pod, cgroups)
+        for identifier, workload in described.items():
+            if placed.described.get(identifier) != workload:
+                await self._agent.describe(identifier, own.identifier, workload)
         for gone in placed.described.keys() - described.keys():
             self._agent.forget(gone, own.identifier)
         placed.described = described
+
+    def _below(self, pod: Pod, cgroups: Iterable[PodCgroup]) -> dict[int, Workload]:
+        """What runs in the cgroups below a pod's own, by id."""
+        found = {}
+        for each in cgroups:
+            if each.level is not Level.POD:
+                container = pod.containers.get(each.container_id)
+                if container is None:
+                    container = self._names.of(each.container_id, each.pod_uid)
+                found[each.identifier] = workload_of(pod, container)
+        return found
 
 
 def workload_of(pod: Pod, container: Container | None = None) -> Workload:
@@ -217,6 +368,11 @@ def workload_of(pod: Pod, container: Container | None = None) -> Workload:
         container=container.name if container is not None else "",
         image_digest=container.image_digest if container is not None else "",
     )
+
+
+def _is_told(configuration: Configuration) -> bool:
+    """Whether any configuration has come yet, be it one without policies."""
+    return bool(configuration.generation or configuration.in_force)
 
 
 def _tenant(found: Match) -> str | None:

@@ -3,8 +3,8 @@
 
 Why: a pod object has 10 KB and more, of which this keeps some hundred bytes. Only what the API
 server itself vouches for identifies a pod: its uid, never an annotation, which tenants write (G5).
-So the pods of static manifests, whose cgroups are named by a hash that only an annotation repeats,
-are not matched.
+So a pod of a static manifest, whose cgroup is named by a hash that only an annotation repeats, is
+known by what its runtime says (:mod:`.runtime_names`).
 Called by :mod:`.model`, fed by :mod:`.watching`; read by :mod:`.matching`. Pure.
 """
 

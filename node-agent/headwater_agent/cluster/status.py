@@ -62,6 +62,9 @@ class ConditionType(StrEnum):
     DELIVERING = "Delivering"
     """Records reach NATS."""
 
+    PODS_KNOWN = "PodsKnown"
+    """The API server has told of every pod that has cgroups on the node."""
+
 
 @dataclass(frozen=True, slots=True)
 class NodeFacts:

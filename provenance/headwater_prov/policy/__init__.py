@@ -10,7 +10,13 @@ files) -> `compiled`. docs/policies.md is the page for people.
 from collections.abc import Mapping
 
 from headwater_prov.policy.building import default_policy
-from headwater_prov.policy.compiled import NOTHING, CompiledPolicy, combine, compile_policy
+from headwater_prov.policy.compiled import (
+    EVERYTHING,
+    NOTHING,
+    CompiledPolicy,
+    combine,
+    compile_policy,
+)
 from headwater_prov.policy.decoding import UnreadablePolicy, decode_policy
 from headwater_prov.policy.loading import Checked, check_files, load_directory, load_file
 from headwater_prov.policy.model import (
@@ -46,6 +52,7 @@ __all__ = [
     "CONTENT_LABEL",
     "CONTENT_POLICY",
     "CONTENT_SET",
+    "EVERYTHING",
     "NOTHING",
     "PLATFORM_TENANT",
     "REFERENCES_MAX",

@@ -221,3 +221,6 @@ def sha256(text: str) -> str:
 
 NOTHING: Final = _compiled(None, frozenset(Relation), frozenset(VertexType), True, True, False)
 """The policy that records nothing: what every suspended one, and no policy at all, amounts to."""
+
+EVERYTHING: Final = _compiled(PodSelector(), *_largest_filters((), ()), True, True, False)
+"""The policy that records all that can be recorded of all pods, repetition left out."""

@@ -21,10 +21,15 @@ from headwater_prov.policy import (
     canonical_references,
     compile_policy,
 )
-from headwater_prov.vocabulary import Relation
+from headwater_prov.vocabulary import Relation, VertexType
 
 
-def compiled(app: str = "", *without: Relation, suspend: bool = False) -> CompiledPolicy:
+def compiled(
+    app: str = "",
+    *without: Relation,
+    suspend: bool = False,
+    nodes: tuple[VertexType, ...] = (),
+) -> CompiledPolicy:
     """A policy for pods with the label app, or for all."""
     requirements = (Requirement("app", Operator.IN, frozenset({app})),) if app else ()
     return compile_policy(
@@ -32,7 +37,7 @@ def compiled(app: str = "", *without: Relation, suspend: bool = False) -> Compil
             "n",
             "p",
             PodSelector(requirements),
-            Filters(frozenset(), frozenset(without)),
+            Filters(frozenset(nodes), frozenset(without)),
             Compression(True, True, False),
             arguments=True,
             suspend=suspend,

@@ -6,7 +6,13 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 
 import pytest
-from headwater_agent.cluster.cgroup_paths import Level, container_id_of, level_below, pod_uid
+from headwater_agent.cluster.cgroup_paths import (
+    Level,
+    container_id_of,
+    is_static,
+    level_below,
+    pod_uid,
+)
 
 from tests.unit.agent.cluster.layouts import ID, LAYOUTS, UID, Layout
 
@@ -60,8 +66,24 @@ def test_g5_pod_names_inside_a_pod_make_no_pod(path: str) -> None:
         f"docker/{ID}/kubelet/kubepods/pod{UID}",
         f"kubepods/pod{UID[:-1]}",
         f"kubepods/pod{UID}\n",
-        "kubepods/pod" + "a" * 32,  # of a static manifest: a hash, not a uid
+        "kubepods/pod" + "a" * 31,
     ],
 )
 def test_pods_are_only_where_kubelet_makes_them(path: str) -> None:
     assert Level.POD not in levels(path)
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "kubepods/burstable/pod{}",
+        "kubepods.slice/kubepods-burstable.slice/kubepods-burstable-pod{}.slice",
+    ],
+)
+def test_pod_of_a_static_manifest_is_one_though_its_uid_is_a_hash(path: str) -> None:
+    name = path.format("ab" * 16)
+    assert levels(name)[-1] is Level.POD
+    assert pod_uid(name.rpartition("/")[2]) == "ab" * 16
+    assert is_static("ab" * 16)
+    assert not is_static(UID)
+    assert not is_static("")

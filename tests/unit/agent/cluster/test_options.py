@@ -53,10 +53,20 @@ def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
     )
     assert said == set(rows)
-    assert len(said) == 11
+    assert len(said) == 14
 
 
 def test_page_explains_every_reason_and_condition() -> None:
     page = PAGE.read_text()
     for word in (*FailureReason, *ConditionType):
         assert f"`{word}`" in page
+
+
+@pytest.mark.parametrize("text", ["1.5", "-1", "many", ""])
+def test_bound_that_is_no_number_is_refused_by_name(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([f"--quarantine-seconds={text}"], LEAST)
+    assert ended.value.code == 2
+    assert "--quarantine-seconds" in capsys.readouterr().err

@@ -3,6 +3,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -11,6 +13,7 @@ from headwater_agent.cluster.cgroup_watch import PodCgroup
 from headwater_agent.cluster.configuration import Configuration, FailureReason
 from headwater_agent.cluster.placing import Placer
 from headwater_agent.cluster.pods import Container, Pod
+from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.tenant_keys import TenantKeyError
 from headwater_agent.slots import Placement, Slot, SlotsExhaustedError, Workload
 from headwater_prov.policy import CompiledPolicy, PolicyReference
@@ -28,6 +31,9 @@ class FakeAgent:
         self.described: dict[int, Workload] = {}
         self.told: list[str] = []
         self.error: Exception | None = None
+        self.held: set[int] = set()
+        self.has_room = True
+        self.below: dict[int, Workload] = {}
 
     def _put(self, cgroup: int, placement: Placement | None) -> None:
         if placement is not None and self.error is not None:
@@ -38,12 +44,34 @@ class FakeAgent:
         else:
             self.scope[cgroup] = (placement.tenant, placement.compiled.hash)
 
+    async def quarantine(self, cgroup: int, path: Path) -> bool:
+        assert cgroup not in self.held | self.care
+        self.told.append(f"quarantine {cgroup}")
+        if self.has_room:
+            self.held.add(cgroup)
+        return self.has_room
+
+    async def expire(self, cgroup: int, path: Path) -> None:
+        assert cgroup in self.held
+        self.told.append(f"expire {cgroup}")
+
+    async def discard(self, cgroup: int) -> None:
+        self.held.remove(cgroup)
+        self.told.append(f"discard {cgroup}")
+
     async def bind(
-        self, cgroup: int, workload: Workload, placement: Placement | None, path: Path | None = None
+        self,
+        cgroup: int,
+        workload: Workload,
+        placement: Placement | None,
+        path: Path | None = None,
+        below: Mapping[int, Workload] | None = None,
     ) -> Slot | None:
         assert cgroup not in self.care
         self.told.append(f"bind {cgroup}")
         self._put(cgroup, placement)
+        self.below.update(below or {})
+        self.held.discard(cgroup)
         return None
 
     async def place(self, cgroup: int, workload: Workload, placement: Placement | None) -> bool:
@@ -71,7 +99,10 @@ class World:
 
     def __init__(self) -> None:
         self.agent = FakeAgent()
-        self.placer = Placer(self.agent)
+        self.now = 0.0
+        self.names = RuntimeNames(None)
+        self.placer = Placer(self.agent, self.names, keep_s=KEEP_S, clock=lambda: self.now)
+        self.pods_are_known = True
         self.cgroups: dict[int, PodCgroup] = {}
         self.pods: dict[str, Pod] = {}
         self.configuration = Configuration()
@@ -92,15 +123,21 @@ class World:
     async def settle(self) -> list[str]:
         """What the agent was told in a pass; a second one has nothing to tell."""
         self.agent.told.clear()
-        await self.placer.settle(self.cgroups, self.pods, self.configuration)
+        await self._pass()
         told = self.agent.told[:]
         if self.agent.error is None:
             self.agent.told.clear()
-            await self.placer.settle(self.cgroups, self.pods, self.configuration)
+            await self._pass()
             assert not self.agent.told
         return told
 
+    async def _pass(self) -> None:
+        await self.placer.settle(
+            self.cgroups, self.pods, self.configuration, pods_are_known=self.pods_are_known
+        )
 
+
+KEEP_S = 60.0
 WEB = compiled("web")
 POLICY = reference("p", WEB)
 
@@ -131,10 +168,149 @@ async def test_g1_order_of_pod_cgroup_and_policy_does_not_matter(order: str) -> 
     assert (report.scoped_pods, report.scoped_cgroups, report.unmatched_cgroups) == (1, 1, 0)
 
 
-async def test_cgroup_of_an_unknown_pod_is_left_alone_and_counted(world: World) -> None:
+async def test_g1_cgroup_of_an_unknown_pod_is_in_quarantine_until_the_pod_is_known(
+    world: World,
+) -> None:
+    await world.settle()
     world.cgroup(1, "u")
+    assert await world.settle() == ["quarantine 1"]
+    world.cgroup(2, "u", Level.CONTAINER, "c1")
     assert await world.settle() == []
     assert world.placer.report.unmatched_cgroups == 1
+    world.pod("u", app="web")
+    assert "bind 1" in await world.settle()
+    assert world.agent.below == {2: world.agent.described[2]}
+    assert world.agent.scope == {1: ("t", WEB.hash)}
+    assert not world.agent.held
+    assert world.placer.report.unmatched_cgroups == 0
+
+
+async def test_g1_pod_that_ended_before_it_was_known_gets_to_its_tenant(world: World) -> None:
+    await world.settle()
+    world.cgroup(1, "u")
+    world.cgroup(2, "u", Level.CONTAINER, "c1")
+    await world.settle()
+    world.cgroups.clear()
+    assert await world.settle() == []
+    world.pod("u", app="web")
+    assert await world.settle() == ["bind 1", "release 1"]
+    assert 2 in world.agent.below
+    assert (world.agent.held, world.agent.care) == (set(), set())
+
+
+async def test_pod_that_nobody_tells_of_is_kept_for_a_time_only(world: World) -> None:
+    await world.settle()
+    world.cgroup(1, "u")
+    world.cgroup(2, "v")
+    await world.settle()
+    assert world.placer.report.unknown_pods == 0
+    del world.cgroups[2]
+    world.now = KEEP_S - 1
+    assert await world.settle() == []
+    assert world.placer.report.unknown_pods == 2
+    world.now = KEEP_S + 1
+    assert sorted(await world.settle()) == ["discard 2", "expire 1"]
+    assert world.agent.held == {1}, "what is running may yet be known"
+
+
+async def test_pod_in_quarantine_stays_there_when_it_cannot_be_placed(world: World) -> None:
+    await world.settle()
+    world.cgroup(1, "u")
+    await world.settle()
+    world.pod("u", app="web")
+    world.agent.error = TenantKeyError("no key")
+    await world.settle()
+    assert world.agent.held == {1}
+    assert world.placer.report.failures[0].reason is FailureReason.NO_TENANT_KEY
+    world.agent.error = None
+    assert await world.settle() == ["bind 1"]
+
+
+async def test_pod_without_room_in_quarantine_is_counted_and_captured_when_known(
+    world: World,
+) -> None:
+    await world.settle()
+    world.agent.has_room = False
+    world.cgroup(1, "u")
+    assert await world.settle() == ["quarantine 1"]
+    assert world.placer.report.uncaptured_pods == 1
+    world.pod("u", app="web")
+    assert await world.settle() == ["bind 1"]
+    assert world.placer.report.uncaptured_pods == 0
+
+
+async def test_pods_from_before_the_agent_wait_for_the_list_of_pods(world: World) -> None:
+    world.pods_are_known = False
+    world.cgroup(1, "u")
+    assert await world.settle() == []
+    world.cgroup(2, "v")
+    assert await world.settle() == ["quarantine 2"]
+    world.pods_are_known = True
+    assert await world.settle() == ["quarantine 1"]
+
+
+async def test_g1_pod_that_comes_before_any_policy_is_in_quarantine() -> None:
+    world = World()
+    world.pod("old", app="web")
+    world.cgroup(1, "old")
+    await world.settle()
+    world.pod("u", app="web")
+    world.pod("v", app="db")
+    world.cgroup(2, "u")
+    world.cgroup(3, "v")
+    assert await world.settle() == ["quarantine 2", "quarantine 3"]
+    world.configure((POLICY, WEB))
+    assert set(await world.settle()) == {"place 1", "bind 2", "bind 3"}
+    assert set(world.agent.scope) == {1, 2}
+
+
+async def test_static_pod_is_known_by_what_its_runtime_says(world: World, tmp_path: Path) -> None:
+    hash_, container = "ab" * 16, "c" * 64
+    world.placer = Placer(world.agent, RuntimeNames(tmp_path))
+    pod = world.pod("mirror-uid", app="web")
+    await world.settle()
+    world.cgroup(1, hash_)
+    assert await world.settle() == ["quarantine 1"]
+    bundle = tmp_path / container
+    bundle.mkdir()
+    annotations = {
+        "io.kubernetes.cri.container-name": "etcd",
+        "io.kubernetes.cri.sandbox-uid": hash_,
+        "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.sandbox-name": "somebody-else",
+    }
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+    world.cgroup(2, hash_, Level.CONTAINER, container)
+    assert await world.settle() == []
+    annotations["io.kubernetes.cri.sandbox-name"] = pod.name
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+    world.placer = Placer(world.agent, RuntimeNames(tmp_path))
+    world.agent.held.clear()
+    await world.settle()
+    assert world.agent.scope == {1: ("t", WEB.hash)}
+    assert world.agent.described[2].container == "etcd"
+
+
+async def test_g5_runtimes_word_moves_no_pod_that_the_api_server_knows_by_its_uid(
+    world: World, tmp_path: Path
+) -> None:
+    container = "c" * 64
+    world.placer = Placer(world.agent, RuntimeNames(tmp_path))
+    world.pod("victim", app="web")
+    bundle = tmp_path / container
+    bundle.mkdir()
+    uid = "0a0a0a0a-1111-2222-3333-444455556666"
+    annotations = {
+        "io.kubernetes.cri.container-name": "main",
+        "io.kubernetes.cri.sandbox-uid": uid,
+        "io.kubernetes.cri.sandbox-namespace": "shop",
+        "io.kubernetes.cri.sandbox-name": "pod-victim",
+    }
+    (bundle / "config.json").write_text(json.dumps({"annotations": annotations}))
+    world.cgroup(1, uid)
+    world.cgroup(2, uid, Level.CONTAINER, container)
+    assert await world.settle() == ["quarantine 1"]
+    assert world.agent.scope == {}
 
 
 async def test_labels_that_change_move_a_pod_in_and_out(world: World) -> None:
