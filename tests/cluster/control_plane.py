@@ -376,7 +376,11 @@ class ControlPlane:
         return sum(len(base64.b64decode(one["value"])) for one in found)
 
     def kubectl(
-        self, *arguments: str | Path, stdin: str | None = None, kubeconfig: Path | None = None
+        self,
+        *arguments: str | Path,
+        stdin: str | None = None,
+        kubeconfig: Path | None = None,
+        timeout_s: float = _KUBECTL_TIMEOUT_S,
     ) -> str:
         """Run kubectl and return what it printed.
 
@@ -384,6 +388,7 @@ class ControlPlane:
             arguments: of kubectl.
             stdin: what it reads, for instance with `-f -`.
             kubeconfig: whose identity it has; the administrator's unless given.
+            timeout_s: how long it may take.
 
         Raises:
             KubectlError: it failed; with what it said.
@@ -397,7 +402,7 @@ class ControlPlane:
             text=True,
             cwd=ROOT,
             env=self.kubectl_environment(kubeconfig),
-            timeout=_KUBECTL_TIMEOUT_S,
+            timeout=timeout_s,
             check=False,
         )
         if done.returncode != 0:

@@ -405,7 +405,8 @@ def test_definitions_go_with_the_operator_down(control_plane: ControlPlane) -> N
             tenant = Tenant(other.api)
             tenant.apply()
             wait_until(lambda: is_told(other.api, "node-a", tenant), what="the node is told")
-        other.kubectl("delete", "--wait", "--timeout=30s", "-f", ROOT / "crds")
+        # The API server empties one kind after the other, and takes seconds for each.
+        other.kubectl("delete", "--wait", "--timeout=170s", "-f", ROOT / "crds", timeout_s=180.0)
         assert other.kubectl("get", "crds", "-o", "name") == ""
 
 
