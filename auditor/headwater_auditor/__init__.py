@@ -7,6 +7,7 @@ everything that `headwater_prov` does with documents (merge, lineage, writers) c
 
 from headwater_auditor.batch import Batch, BatchHeader
 from headwater_auditor.errors import AuditorError, InvalidBatchError
+from headwater_auditor.message import StoredMessage
 from headwater_auditor.stream import ReadStatistics, TenantStream
 from headwater_auditor.stream_session import Start
 from headwater_auditor.tracking import Tracker
@@ -18,6 +19,7 @@ __all__ = [
     "InvalidBatchError",
     "ReadStatistics",
     "Start",
+    "StoredMessage",
     "TenantStream",
     "Tracker",
 ]

@@ -32,6 +32,7 @@ from headwater_auditor.batch import (
     parse_header,
 )
 from headwater_auditor.errors import AuditorError, InvalidBatchError
+from headwater_auditor.message import StoredMessage
 from headwater_auditor.stream_session import TROUBLE, Credentials, Session, Start
 from headwater_auditor.tracking import Tracker
 
@@ -75,6 +76,8 @@ class TenantStream:
         classes: only these classes; empty: all. Without graph and gap there is no balance.
         nodes: only these node tokens; empty: all.
         document_bytes_max: larger documents are invalid.
+        inbox_prefix: where the credentials let it receive answers; those of a ProvenanceAuditor's
+            Secret say another one than NATS' own.
         patience_s: how long `fetch_all` tries to get a lost server back. `follow` tries for ever.
         on_invalid: called for each message that is not a batch; the default logs a warning.
     """
@@ -89,6 +92,7 @@ class TenantStream:
         classes: Iterable[RecordClass] = (),
         nodes: Iterable[str] = (),
         document_bytes_max: int = DOCUMENT_BYTES_MAX,
+        inbox_prefix: str = "_INBOX",
         patience_s: float = 30.0,
         on_invalid: OnInvalid | None = None,
     ) -> None:
@@ -98,6 +102,7 @@ class TenantStream:
         self._durable = durable
         self._subjects = _filter_subjects(list(classes), list(nodes))
         self._document_bytes_max = document_bytes_max
+        self._inbox_prefix = inbox_prefix
         self._patience_s = patience_s
         self._on_invalid = on_invalid or _log_invalid
         self._session: Session | None = None
@@ -150,6 +155,24 @@ class TenantStream:
         async for batch in self._read(start or Start(), follow=True):
             yield batch
 
+    async def fetch_messages(self, start: Start | None = None) -> AsyncIterator[StoredMessage]:
+        """Yield what is stored now, from `start` to the newest, as it is: unchecked, also twice.
+
+        For evidence; whoever wants provenance takes `fetch_all`.
+
+        Raises:
+            AuditorError: the server went away and did not come back within `patience_s`.
+        """
+        async for message in self._read_messages(start or Start(), follow=False):
+            metadata = message.metadata
+            yield StoredMessage(
+                metadata.sequence.stream,
+                int(metadata.timestamp.timestamp() * 1e9),
+                message.subject,
+                message.headers or {},
+                message.data,
+            )
+
     def balances(self) -> dict[str, Balance]:
         """Return, by origin (`<node>-<load>`), what has come, what was declared, what is missing.
 
@@ -164,6 +187,13 @@ class TenantStream:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _read(self, start: Start, *, follow: bool) -> AsyncIterator[Batch]:
+        async for message in self._read_messages(start, follow=follow):
+            batch = self._accept(message, message.metadata.sequence.stream)
+            if batch is not None:
+                self.statistics.batches += 1
+                yield batch
+
+    async def _read_messages(self, start: Start, *, follow: bool) -> AsyncIterator[Msg]:
         await self._close()
         last = 0
         target: int | None = None
@@ -179,10 +209,7 @@ class TenantStream:
                     for message in messages:
                         last = message.metadata.sequence.stream
                         start = Start(sequence=last + 1)
-                        batch = self._accept(message, last)
-                        if batch is not None:
-                            self.statistics.batches += 1
-                            yield batch
+                        yield message
                         await session.finish(message)
                         if target is not None and last >= target:
                             break
@@ -217,6 +244,7 @@ class TenantStream:
             credentials=self._credentials,
             name=self._name,
             durable=self._durable,
+            inbox_prefix=self._inbox_prefix,
         )
         self._session = session
         return session

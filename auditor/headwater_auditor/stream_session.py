@@ -38,6 +38,7 @@ _REQUEST_BYTES = 16 * 1024 * 1024
 _REQUEST_ENDS = ("Batch Completed", "Message Size Exceeds MaxBytes")
 """Descriptions of status 409 that end a request and not the consumer: there may be more to ask."""
 
+_STORED_REPLY = "$JS.ACK."
 _WAIT_S = 10.0
 _HEARTBEAT_S = 3.0
 _SILENCE_S = 8.0
@@ -90,7 +91,13 @@ class Session:
 
     @classmethod
     async def connect(
-        cls, *, servers: Sequence[str], credentials: Credentials, name: str, durable: str | None
+        cls,
+        *,
+        servers: Sequence[str],
+        credentials: Credentials,
+        name: str,
+        durable: str | None,
+        inbox_prefix: str = "_INBOX",
     ) -> "Session":
         """Connect as one tenant's auditor.
 
@@ -122,6 +129,7 @@ class Session:
                 connect_timeout=_CONNECT_TIMEOUT_S,
                 ping_interval=_PING_INTERVAL_S,
                 user_credentials=RawCredentials(text),
+                inbox_prefix=inbox_prefix,
                 closed_cb=closed,
                 error_cb=failed,
             )
@@ -223,16 +231,18 @@ class Session:
     def _take(self, message: Msg, messages: list[Msg]) -> None:
         """Sort one answer: a message of the stream, a sign of life, or the end of the request."""
         headers = message.headers or {}
-        status = headers.get("Status") if not message.data else None
-        if status is None:
+        # What is stored has a subject to acknowledge it to; its headers may say anything.
+        if message.reply.startswith(_STORED_REPLY):
             self._check_contiguous(message)
             self._open -= 1
             if self.durable:
                 self._unfinished[message.reply] = None
             messages.append(message)
-        elif status == "100" or message.subject != f"{self._inbox}.{self._request}":
+            return
+        status = headers.get("Status")
+        if status == "100" or message.subject != f"{self._inbox}.{self._request}":
             return  # a sign of life, or the end of a request that had brought all it could
-        elif status in ("404", "408") or headers.get("Description") in _REQUEST_ENDS:
+        if status in ("404", "408") or headers.get("Description") in _REQUEST_ENDS:
             self._open = 0
         else:
             reason = headers.get("Description", "")

@@ -16,8 +16,10 @@ class ExitStatus(IntEnum):
     """What the program exits with when it is not COMMAND's own status."""
 
     OK = 0
-    NO_ANSWER = 1  # the question was understood and the answer is no (lineage, doctor)
+    NO_ANSWER = 1  # the question was understood and the answer is no (lineage, doctor, verify)
     USAGE = 2  # the command line was wrong; click's own number
+    NOT_PROVEN = 3  # verify found nothing wrong and could not confirm everything
+    UNUSABLE = 4  # what verify was given is no stream, export or earlier verification
     FAILED = 125  # headwater itself failed; COMMAND was not run, or its provenance is not there
     NOT_EXECUTABLE = 126  # COMMAND was found but cannot be executed
     NOT_FOUND = 127  # COMMAND was not found

@@ -22,7 +22,9 @@ VERBS = {
     "run": "Run a command in a labelled scope of a running serve.",
     "tail": "Print a tenant's records as they are stored.",
     "lineage": "Say where a file came from, or what was made of it.",
+    "verify": "Say whether a tenant's stream is what its nodes signed.",
     "policy": "Check policies, or make one of a CamFlow configuration.",
+    "nats": "Make and replace the keys of a NATS for a cluster.",
     "doctor": "Say whether this host can capture, and what to do if not.",
 }
 """In the order of the help, with the one-line summaries shown there."""

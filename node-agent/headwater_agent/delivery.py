@@ -487,7 +487,9 @@ class DeliveryQueue:
         due += [at for at in map(self._next_checkpoint, self._queues.values()) if now < at < _NEVER]
         pause = max(min(due) - self._clock(), 0.005) if due else None
         try:
-            await asyncio.wait_for(self._changed.wait(), pause)
+            # Not `wait_for`: in Python 3.11 it loses a cancellation that comes with the event.
+            async with asyncio.timeout(pause):
+                await self._changed.wait()
         except TimeoutError:
             return
 

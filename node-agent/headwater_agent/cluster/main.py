@@ -30,6 +30,7 @@ from headwater_agent.cluster.api_access import (
 from headwater_agent.cluster.cache import CacheError, ConfigurationCache
 from headwater_agent.cluster.nats_credentials import CredentialsFile
 from headwater_agent.cluster.node_agent import Capturing, NodeAgent, NodeAgentSettings
+from headwater_agent.cluster.node_chains import NodeChains, NodeKeyError, NodeStatementError
 from headwater_agent.cluster.options import ClusterOptions, parse
 from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.status import CaptureMode, NodeFacts
@@ -157,6 +158,10 @@ async def _run_capturing(
     parts: Parts,
 ) -> dict[str, Balance]:
     identity = _identity(options, kernel.load_id, kernel.mode)
+    try:
+        signing = NodeChains(options.state, identity, parts.settings.chain)
+    except (NodeKeyError, NodeStatementError) as error:
+        raise UnusableError(str(error)) from error
     window = PublishWindow(
         CredentialsFile(options.nats_credentials).options(options.nats_servers, identity.token),
         node=identity.token,
@@ -171,6 +176,7 @@ async def _run_capturing(
             send=window.put,
             settings=replace(parts.settings, quarantine=options.quarantine),
             spool=options.state,
+            chains=signing.chains,
         )
         try:
             await agent.start()
