@@ -7,9 +7,10 @@
 code.
 """
 
+from headwater_operator.accounts import claims
 from headwater_operator.accounts.claims import AuditorScope, TenantImport, auditor_inbox
-from headwater_operator.accounts.connecting import connected
-from headwater_operator.accounts.consumers import delete_consumer, ensure_consumer
+from headwater_operator.accounts.connecting import Connection, connected
+from headwater_operator.accounts.consumers import align_consumers
 from headwater_operator.accounts.errors import (
     AccountsError,
     ClaimsRefusedError,
@@ -54,6 +55,7 @@ __all__ = [
     "AuditorScope",
     "ClaimsRefusedError",
     "ConnectedUser",
+    "Connection",
     "ConsumerRefusedError",
     "Credentials",
     "KeyPair",
@@ -71,16 +73,16 @@ __all__ = [
     "TenantNameError",
     "agent_token",
     "agent_user",
+    "align_consumers",
     "auditor_inbox",
     "auditor_user",
     "check_reservations",
     "check_tenant_name",
+    "claims",
     "connected",
     "connected_users",
     "delete_accounts",
-    "delete_consumer",
     "delete_stream",
-    "ensure_consumer",
     "ensure_stream",
     "measure_storage",
     "push_account",

@@ -158,11 +158,14 @@ def encode(
 
 
 def operator_token(
-    *, identity: KeyPair, signing: KeyPair, system_account: str, issued_at: int
+    *, identity: KeyPair, signing: Sequence[str], system_account: str, issued_at: int
 ) -> str:
-    """Return the operator's own token; accounts are signed by `signing`, never by `identity`."""
+    """Return the operator's own token.
+
+    Accounts are signed by the keys whose public halves are in `signing`, never by `identity`.
+    """
     body = {
-        "signing_keys": [signing.public],
+        "signing_keys": list(signing),
         "system_account": system_account,
         "strict_signing_key_usage": True,
         "type": "operator",
@@ -173,11 +176,16 @@ def operator_token(
     )
 
 
-def system_account_token(*, account: str, user_key: str, signer: KeyPair, issued_at: int) -> str:
-    """Return the token of the account that account tokens are pushed through."""
+def system_account_token(
+    *, account: str, user_keys: Sequence[str], signer: KeyPair, issued_at: int
+) -> str:
+    """Return the token of the account that account tokens are pushed through.
+
+    `user_keys` are the public halves of the keys that its users are signed with.
+    """
     body = {
         "limits": _UNLIMITED,
-        "signing_keys": [user_key],
+        "signing_keys": list(user_keys),
         "exports": [],
         "type": "account",
         "version": 2,
@@ -232,7 +240,8 @@ def tenant_account_body(
     replicas: int = 1,
     scope: AuditorScope = AuditorScope.ANY_CONSUMER,
     needs_activation: bool = False,
-    is_suspended: bool = False,
+    admits_users: bool = True,
+    takes_records: bool = True,
     revoked: Mapping[str, int] = NO_KEYS,
 ) -> dict[str, Any]:
     """Return what is claimed of a tenant's account: one stream of limited size, one export.
@@ -244,14 +253,15 @@ def tenant_account_body(
         replicas: servers that hold a copy of the stream; the limits count each.
         scope: what an auditor may do with consumers.
         needs_activation: whether an importer needs a token of the tenant.
-        is_suspended: nobody may connect, nothing is taken in; what is stored stays.
+        admits_users: whether anybody may connect; if not, who is connected is cut off.
+        takes_records: whether the capture account may publish into it.
         revoked: public keys of users, each with the time up to which tokens for it are void.
     """
     limits = {
         **_UNLIMITED,
         "imports": 0,
         "exports": 1,
-        "conn": 0 if is_suspended else quotas.connections,
+        "conn": quotas.connections if admits_users else 0,
         "leaf": 0,
         "disk_storage": quotas.reserved_bytes * replicas,
         "disk_max_stream_bytes": quotas.stream_bytes + ROOM_FOR_GAPS_BYTES,
@@ -275,7 +285,7 @@ def tenant_account_body(
             *signing_keys,
             *(_scoped(key, "auditor", template) for key in auditor_keys),
         ],
-        "exports": [] if is_suspended else [export],
+        "exports": [export] if takes_records else [],
         "type": "account",
         "version": 2,
         **({"revocations": dict(revoked)} if revoked else {}),

@@ -18,6 +18,9 @@ from nats.aio.client import Client
 from headwater_operator.accounts.errors import ServerUnreachableError
 from headwater_operator.accounts.users import Credentials
 
+Connection = Client
+"""What `connected` gives, and the rest of this package works with."""
+
 log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5

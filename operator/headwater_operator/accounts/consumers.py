@@ -6,7 +6,7 @@ and not change it. Pull and explicit acknowledgement: a batch counts as read whe
 so, whatever dies in between (G3). Called by the operator's provisioning after `streams`.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import nats.errors
 import nats.js.errors
@@ -89,3 +89,46 @@ async def delete_consumer(tenant: Client, name: str) -> None:
         raise ConsumerRefusedError(
             f"consumer {name}: the server did not delete it: {error!r}", "see the server's log"
         ) from error
+
+
+async def align_consumers(
+    tenant: Client, wanted: Mapping[str, Sequence[str]], kept: Collection[str] = ()
+) -> dict[str, ConsumerRefusedError]:
+    """See that the stream has these consumers and no other.
+
+    Args:
+        tenant: a connection of the tenant's account that may use its JetStream API.
+        wanted: what each gets, by its name.
+        kept: names of further ones that stay as they are.
+
+    Returns:
+        By name, those that the server refused.
+
+    Raises:
+        ConsumerRefusedError: the server does not tell which there are, or keeps one that is over.
+    """
+    there: dict[str, set[str]] = {}
+    manager = tenant.jsm()
+    try:
+        while True:
+            page = await manager.consumers_info(STREAM_NAME, offset=len(there))
+            for one in page:
+                filters = [one.config.filter_subject, *(one.config.filter_subjects or ())]
+                there[one.name] = {each for each in filters if each}
+            if not page:
+                break
+    except (nats.js.errors.APIError, nats.errors.Error, TimeoutError) as error:
+        raise ConsumerRefusedError(
+            f"the consumers of stream {STREAM_NAME} cannot be listed: {error!r}",
+            "see the server's log",
+        ) from error
+    for name in there.keys() - wanted.keys() - set(kept):
+        await delete_consumer(tenant, name)
+    refused: dict[str, ConsumerRefusedError] = {}
+    for name, subjects in wanted.items():
+        if there.get(name) != set(subjects):
+            try:
+                await ensure_consumer(tenant, name, subjects)
+            except ConsumerRefusedError as error:
+                refused[name] = error
+    return refused

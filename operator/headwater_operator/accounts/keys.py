@@ -211,7 +211,7 @@ class OperatorKeys:
         """Return the operator's token, for the server's configuration."""
         return claims.operator_token(
             identity=self.identity,
-            signing=self.signing,
+            signing=[self.signing.public],
             system_account=self.system_account.public,
             issued_at=int(self._clock()),
         )
@@ -220,7 +220,7 @@ class OperatorKeys:
         """Return the system account's token, for the server's configuration."""
         return claims.system_account_token(
             account=self.system_account.public,
-            user_key=self.system_signing.public,
+            user_keys=[self.system_signing.public],
             signer=self.signing,
             issued_at=int(self._clock()),
         )

@@ -78,7 +78,8 @@ async def ensure_stream(tenant: Client, quotas: Quotas, *, replicas: int = 1) ->
     config = stream_config(quotas, replicas=replicas)
     try:
         try:
-            await manager.update_stream(config)
+            if not _is_so((await manager.stream_info(STREAM_NAME)).config, config):
+                await manager.update_stream(config)
         except nats.js.errors.NotFoundError:
             await manager.add_stream(config)
     except nats.js.errors.APIError as error:
@@ -92,3 +93,12 @@ async def ensure_stream(tenant: Client, quotas: Quotas, *, replicas: int = 1) ->
             f"stream {STREAM_NAME}: no answer from JetStream: {error!r}",
             "see the server's log; an account whose reservation does not fit gets no JetStream",
         ) from error
+
+
+def _is_so(found: StreamConfig, wanted: StreamConfig) -> bool:
+    """Whether a stream has all that is wanted; what the server has filled in does not matter."""
+    return all(
+        getattr(found, name) == value or (value is False and not getattr(found, name))
+        for name, value in vars(wanted).items()
+        if value is not None
+    )

@@ -6,7 +6,8 @@ class of their own. Watches are kopf's (`handlers`). Answers are plain JSON: bui
 models of 5,000 nodes would take the larger part of the operator's time.
 """
 
-from collections.abc import Callable, Mapping
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final, Protocol, TypeVar
 from urllib.parse import urlencode
 
@@ -121,6 +122,23 @@ class KubernetesApi:
             ApiError: it is not there, or cannot be read.
         """
         return await self._request("GET", kind.path(name, namespace))
+
+    async def list_labelled(
+        self, kind: Kind, namespace: str, label: str
+    ) -> Sequence[dict[str, Any]]:
+        """All objects of a kind in one namespace that have a label, in pages.
+
+        Raises:
+            ApiError: they cannot be listed.
+        """
+        items: deque[dict[str, Any]] = deque()  # in this class `list` is a method
+        query: dict[str, Any] = {"limit": PAGE, "labelSelector": label}
+        while True:
+            page = await self._request("GET", f"{kind.path('', namespace)}?{urlencode(query)}")
+            items += page["items"] or ()
+            if not (proceed := page["metadata"].get("continue")):
+                return items
+            query["continue"] = proceed
 
     async def create(self, kind: Kind, body: Mapping[str, Any]) -> dict[str, Any]:
         """See `Api`."""

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 from headwater_operator.cluster.api import ApiError
 from headwater_operator.cluster.observed import Observed
+from headwater_operator.cluster.provisioned import AccountReason, AuditorReason
 
 log = logging.getLogger(__name__)
 
@@ -28,8 +29,15 @@ RATE_PER_S: Final = 20.0
 NOTE_MAX: Final = 1_024
 """The API's own bound."""
 
-_NOT_WORTH_TELLING: Final = {"Programming", "NotAccepted", "Suspended"}
-"""Reasons of `Programmed` that say no more than `Accepted` does, or only that it is under way."""
+_NOT_WORTH_TELLING: Final = {
+    "Programming",
+    "NotAccepted",
+    "Suspended",
+    AccountReason.PROVISIONING,
+    AccountReason.NATS_NOT_CONFIGURED,
+    AuditorReason.TENANT_NOT_READY,
+}
+"""Reasons that say no more than another condition does, or only that it is under way."""
 
 
 @dataclass(frozen=True, slots=True)

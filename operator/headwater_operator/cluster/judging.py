@@ -81,6 +81,7 @@ class Judge:
         policies: Collection[Observed],
         ownership: Ownership,
         namespaces: Mapping[Key, Observed],
+        suspended: Collection[str] = (),
     ) -> dict[str, Judgement]:
         """Judge all policies of both kinds.
 
@@ -88,6 +89,7 @@ class Judge:
             policies: as observed.
             ownership: who owns which namespace.
             namespaces: for the selectors of the platform's policies.
+            suspended: names of the tenants that are switched off.
 
         Returns:
             A judgement by each policy's uid.
@@ -105,10 +107,11 @@ class Judge:
             else:
                 tenant, where = ownership.tenant_of.get(policy.namespace, ""), ()
             # A status changes the object, but nothing that is judged.
-            basis = (policy.generation, tenant, where)
+            is_off = tenant in suspended
+            basis = (policy.generation, tenant, where, is_off)
             known = self._memory.get(policy.uid)
             if known is None or known[0] != basis:
-                known = (basis, self._judge(policy, built, tenant, where))
+                known = (basis, self._judge(policy, built, tenant, where, is_off))
             judged[policy.uid] = known
         self._memory = judged
         return {uid: judgement for uid, (_, judgement) in judged.items()}
@@ -128,7 +131,7 @@ class Judge:
             return (policy.generation, None)
 
     def _judge(
-        self, policy: Observed, built: Built, tenant: str, where: tuple[str, ...]
+        self, policy: Observed, built: Built, tenant: str, where: tuple[str, ...], is_off: bool
     ) -> Judgement:
         def refused(reason: str, message: str) -> Judgement:
             return Judgement(policy, tenant, None, None, EVERY_NODE, reason, message)
@@ -141,6 +144,11 @@ class Judge:
             )
         if built is None:
             return refused("Invalid", _why_invalid(policy))
+        if is_off:
+            return refused(
+                "TenantSuspended",
+                "the platform team has switched the tenant off: nothing is captured; ask it",
+            )
         is_platforms = isinstance(built, ClusterPolicy)
         nodes = built.nodes if isinstance(built, ClusterPolicy) else EVERY_NODE
         compiled = compile_policy(built)

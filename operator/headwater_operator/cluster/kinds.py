@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The kinds that the operator reads, each once.
 
-Why: paths, watches, RBAC and tests name the same seven kinds; a kind that is missing in one of them
+Why: paths, watches, RBAC and tests name the same eight kinds; a kind that is missing in one of them
 would be a hole. It reads no pods: what a pod is given depends on its node's agent alone.
 """
 
@@ -52,6 +52,7 @@ POLICIES: Final = Kind(GROUP, VERSION, "provenancepolicies", "ProvenancePolicy",
 CLUSTER_POLICIES: Final = Kind(
     GROUP, VERSION, "clusterprovenancepolicies", "ClusterProvenancePolicy"
 )
+AUDITORS: Final = Kind(GROUP, VERSION, "provenanceauditors", "ProvenanceAuditor", True)
 COMPILED: Final = Kind(GROUP, VERSION, "compiledprovenancepolicies", "CompiledProvenancePolicy")
 PROVENANCE_NODES: Final = Kind(GROUP, VERSION, "provenancenodes", "ProvenanceNode")
 NAMESPACES: Final = Kind("", "v1", "namespaces", "Namespace")
@@ -63,6 +64,7 @@ READ: Final = (
     TENANTS,
     POLICIES,
     CLUSTER_POLICIES,
+    AUDITORS,
     COMPILED,
     PROVENANCE_NODES,
 )

@@ -17,20 +17,27 @@ import signal
 import socket
 import sys
 import threading
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Final
 
 import orjson
 
+from headwater_operator.accounts import QuotaError
 from headwater_operator.cluster.api import KubernetesApi
 from headwater_operator.cluster.connection import ConnectionSetupError, address_of, connect
 from headwater_operator.cluster.leadership import LeadershipLostError, Lease, lead
 from headwater_operator.cluster.listing import Listing
 from headwater_operator.cluster.metrics import make_registry
+from headwater_operator.cluster.provisioned import Provisioned
 from headwater_operator.cluster.reconciler import Reconciler
 from headwater_operator.cluster.serving import Health, make_application, serve
 from headwater_operator.cluster.settings import OperatorSettings
 from headwater_operator.cluster.watches import watch
+from headwater_operator.provisioning.agents import IssuedAgents
+from headwater_operator.provisioning.options import add_nats_options, nats_settings
+from headwater_operator.provisioning.provisioner import Provisioner
+from headwater_operator.provisioning.settings import NatsSettings
 
 log = logging.getLogger(__name__)
 
@@ -69,8 +76,9 @@ def parser() -> argparse.ArgumentParser:
     """The command line."""
     one = argparse.ArgumentParser(
         prog="headwater-operator",
-        description="Makes per-node configuration of ProvenancePolicies, on a Kubernetes API. "
-        "Runs in a pod with a service account, or with a kubeconfig.",
+        description="Makes per-node configuration of ProvenancePolicies, on a Kubernetes API, and "
+        "the tenants' accounts and streams in NATS. Runs in a pod with a service account, or with "
+        "a kubeconfig.",
         epilog="Exit status: 0 after SIGTERM; 1 when something failed that a new start may mend; "
         "2 for a wrong argument or no way to reach Kubernetes.",
     )
@@ -89,6 +97,7 @@ def parser() -> argparse.ArgumentParser:
         help="namespace of the Lease that says which operator writes (default: the pod's own, "
         "else headwater-system)",
     )
+    add_nats_options(one)
     one.add_argument("--log-format", choices=["json", "text"], default="json")
     one.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return one
@@ -122,6 +131,7 @@ async def operate(
     listen: tuple[str, int],
     namespace: str,
     settings: OperatorSettings,
+    nats: NatsSettings | None = None,
 ) -> None:
     """Run the operator until SIGTERM or SIGINT.
 
@@ -130,6 +140,7 @@ async def operate(
         listen: where the pages are served.
         namespace: of the Lease.
         settings: every number.
+        nats: where NATS is; None leaves tenants without accounts.
 
     Raises:
         ConnectionSetupError: there is nothing to connect with.
@@ -139,7 +150,13 @@ async def operate(
     client = await connect(settings, kubeconfig)
     try:
         api = KubernetesApi(client)
-        reconciler = Reconciler(api, settings)
+        provisioned = Provisioned(is_configured=nats is not None)
+        reconciler = Reconciler(api, settings, provisioned=provisioned)
+        parts: list[Callable[[], Coroutine[None, None, None]]] = [reconciler.run]
+        if nats is not None:
+            provisioner = Provisioner(api, reconciler.cluster, provisioned, nats, IssuedAgents())
+            reconciler.listeners.append(provisioner.notice)
+            parts.append(provisioner.run)
         listing = Listing(api, reconciler.cluster, settings)
         health = Health(reconciler, listing)
         registry = make_registry(reconciler, listing)
@@ -149,7 +166,9 @@ async def operate(
 
         async def work() -> None:
             health.leads = True
-            await reconciler.run()
+            async with asyncio.TaskGroup() as running:
+                for part in parts:
+                    running.create_task(part())
 
         async with serve(make_application(health, reconciler, registry), *listen) as port:
             log.info("serving /healthz, /readyz and /metrics on port %d", port)
@@ -193,15 +212,17 @@ def main() -> int:
         handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(message)s"))
     logging.basicConfig(level=options.log_level.upper(), handlers=[handler])
     try:
+        namespace = lease_namespace(options.lease_namespace)
         asyncio.run(
             operate(
                 kubeconfig=options.kubeconfig,
                 listen=listen_address(options.listen),
-                namespace=lease_namespace(options.lease_namespace),
+                namespace=namespace,
                 settings=OperatorSettings(),
+                nats=nats_settings(options, namespace),
             )
         )
-    except (ConnectionSetupError, ValueError) as error:
+    except (ConnectionSetupError, QuotaError, ValueError) as error:
         print(f"headwater-operator: {error}", file=sys.stderr)
         return 2
     except OSError as error:

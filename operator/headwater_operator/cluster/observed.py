@@ -110,7 +110,8 @@ def observe(kind: Kind, body: Mapping[str, Any]) -> Observed:
 def trimmed(kind: Kind, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Mapping[str, Any]]:
     """An object's spec and status without what the operator never reads.
 
-    A Node's status lists images and addresses, 10 KB and more, and changes every few minutes; a
+    A Node's status lists images and addresses, 10 KB and more, and changes every few minutes: of it
+    only the machine id is kept, by which subjects call the node. A
     compiled policy's text is known by its name. Lists of sets' names are tuples: see `_shared`.
     """
     spec = dict(body.get("spec") or {})
@@ -124,7 +125,9 @@ def trimmed(kind: Kind, body: Mapping[str, Any]) -> tuple[Mapping[str, Any], Map
             status = _with_shared_sets(status)
         return spec, status
     if kind is NODES:
-        return {"taints": [taint["key"] for taint in spec.get("taints") or ()]}, NOTHING
+        taints = [taint["key"] for taint in spec.get("taints") or ()]
+        told = ((body.get("status") or {}).get("nodeInfo") or {}).get("machineID") or ""
+        return {"taints": taints}, {"machineID": told}
     return NOTHING, NOTHING
 
 

@@ -32,6 +32,7 @@ from headwater_operator.cluster.api import Api, ApiError
 from headwater_operator.cluster.events import Transitions
 from headwater_operator.cluster.judging import Judge, Judgement
 from headwater_operator.cluster.kinds import (
+    AUDITORS,
     CLUSTER_POLICIES,
     COMPILED,
     NAMESPACES,
@@ -42,12 +43,18 @@ from headwater_operator.cluster.kinds import (
     Kind,
 )
 from headwater_operator.cluster.merging import merge_patch
-from headwater_operator.cluster.observed import Cluster, Key, Observed
+from headwater_operator.cluster.observed import Changed, Cluster, Key, Observed
 from headwater_operator.cluster.pacing import Bucket, Pace
+from headwater_operator.cluster.provisioned import Provisioned
 from headwater_operator.cluster.reports import Counts, Reports, collect
 from headwater_operator.cluster.sets import Desired, References, divide
 from headwater_operator.cluster.settings import OperatorSettings
-from headwater_operator.cluster.statuses import is_urgent, policy_status, tenant_status
+from headwater_operator.cluster.statuses import (
+    auditor_status,
+    is_urgent,
+    policy_status,
+    tenant_status,
+)
 from headwater_operator.cluster.tenancy import Ownership, resolve
 from headwater_operator.cluster.work import WorkQueue
 from headwater_operator.cluster.writing import GoneError, Writing
@@ -98,6 +105,7 @@ class Reconciler:
     Args:
         api: to write to.
         settings: every number.
+        provisioned: what has become of tenants and auditors in NATS.
         clock: monotonic seconds.
         now: the time as statuses say it.
     """
@@ -107,9 +115,14 @@ class Reconciler:
         api: Api,
         settings: OperatorSettings,
         *,
+        provisioned: Provisioned | None = None,
         clock: Callable[[], float] = time.monotonic,
         now: Callable[[], str] = lambda: datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"),
     ) -> None:
+        self.provisioned = provisioned or Provisioned(is_configured=False)
+        self.provisioned.changed = self._hear
+        self.listeners: list[Changed] = []
+        """Are told of every change of the model, too."""
         self.cluster = Cluster(self._notice)
         self.queue = WorkQueue()
         self.counts = WorkQueue()
@@ -146,7 +159,14 @@ class Reconciler:
 
     # -- what others tell --------------------------------------------------------------------------
 
+    def _hear(self) -> None:
+        """Statuses say something new; what nodes are told stays the same."""
+        self._hurry.set()
+        self._wake.set()
+
     def _notice(self, old: Observed | None, new: Observed | None) -> None:
+        for listener in self.listeners:
+            listener(old, new)
         about = new or old
         assert about is not None
         if about.kind is PROVENANCE_NODES:
@@ -157,7 +177,9 @@ class Reconciler:
                 return  # a sign of life, or our own write: nothing to be said
         elif about.kind is COMPILED:
             self._is_stale |= new is None  # somebody may have deleted what is needed
-        elif old is None or new is None or not old.has_same_spec(new):
+        elif about.kind is not AUDITORS and (
+            old is None or new is None or not old.has_same_spec(new)
+        ):
             self._is_stale = True
         if self._is_stale:
             self._hurry.set()
@@ -222,6 +244,7 @@ class Reconciler:
             [*of(POLICIES).values(), *of(CLUSTER_POLICIES).values()],
             self.ownership,
             of(NAMESPACES),
+            frozenset(one.name for one in of(TENANTS).values() if one.spec.get("suspend")),
         )
         self.desired = divide(
             self.judgements.values(),
@@ -307,11 +330,16 @@ class Reconciler:
                 ),
             )
         for tenant in self.cluster.of(TENANTS).values():
+            account = self.provisioned.account(tenant.name)
             say(
                 tenant,
-                self.ownership.of(tenant.name),
-                partial(tenant_status, tenant, self.ownership, now),
+                (self.ownership.of(tenant.name), account),
+                partial(tenant_status, tenant, self.ownership, account, now),
             )
+        for auditor in self.cluster.of(AUDITORS).values():
+            state = self.provisioned.auditor(auditor.uid)
+            if state is not None:
+                say(auditor, state, partial(auditor_status, auditor, state, now))
 
     def _queue_status(self, about: Observed, after: dict[str, Any]) -> None:
         if merge_patch(about.status, after):

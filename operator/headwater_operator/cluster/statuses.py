@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What kubectl shows of policies and tenants.
+"""What kubectl shows of policies, tenants and auditors.
 
 Why: a tenant sees nothing of nodes and agents but this. Pure: from judgements and `reports` to the
 whole status of each object; next, `reconciler` writes what is new in it. Nothing that a policy's
@@ -15,6 +15,12 @@ from headwater_prov.stream import STREAM_NAME, STREAM_SUBJECTS
 
 from headwater_operator.cluster.judging import Judgement
 from headwater_operator.cluster.observed import Observed
+from headwater_operator.cluster.provisioned import (
+    AccountReason,
+    AccountState,
+    AuditorReason,
+    AuditorState,
+)
 from headwater_operator.cluster.reports import Counts
 from headwater_operator.cluster.tenancy import Ownership
 
@@ -113,20 +119,73 @@ def _programmed(judgement: Judgement, counts: Counts, accepted: Condition) -> Co
     return so(True, "Programmed", share)
 
 
-def tenant_status(tenant: Observed, ownership: Ownership, now: str) -> dict[str, Any]:
-    """The status of a tenant: what it owns, and what it claims but an older one has."""
+def tenant_status(
+    tenant: Observed, ownership: Ownership, account: AccountState, now: str
+) -> dict[str, Any]:
+    """The status of a tenant: what it owns, what it claims but an older one has, its account.
+
+    Args:
+        tenant: as observed.
+        ownership: who owns which namespace.
+        account: what has become of it in NATS.
+        now: RFC 3339.
+    """
     owned = ownership.owned.get(tenant.name, ())
+    is_ready = account.reason is AccountReason.READY
+    ready = Condition("AccountReady", is_ready, account.reason, account.message[:MESSAGE_MAX])
+    made = {
+        "account": account.account,
+        "reservedBytes": account.reserved_bytes,
+        "auditors": account.auditors,
+    }
     return {
+        **(made if account.account else {}),
         "observedGeneration": tenant.generation,
         "namespaceCount": len(owned),
         "namespaces": list(owned[:NAMESPACES_SHOWN]),
+        "conditions": [
+            *written_conditions(
+                [_accepted(tenant, ownership)],
+                generation=tenant.generation,
+                before=tenant.status,
+                now=now,
+            ),
+            # NATS is a moment behind: what is said is about the spec that was looked at there.
+            *written_conditions(
+                [ready],
+                generation=_looked_at(account.generation, tenant),
+                before=tenant.status,
+                now=now,
+            ),
+        ],
+    }
+
+
+def auditor_status(auditor: Observed, state: AuditorState, now: str) -> dict[str, Any]:
+    """The status of an auditor: its consumer and its Secret, or why it has none.
+
+    Args:
+        auditor: as observed.
+        state: what has become of it in NATS.
+        now: RFC 3339.
+    """
+    is_ready = state.reason is AuditorReason.READY
+    ready = Condition("Ready", is_ready, state.reason, state.message[:MESSAGE_MAX])
+    made = {"consumer": state.consumer, "secret": state.secret, "expires": state.expires}
+    return {
+        **(made if is_ready else {}),
+        "observedGeneration": auditor.generation,
         "conditions": written_conditions(
-            [_accepted(tenant, ownership)],
-            generation=tenant.generation,
-            before=tenant.status,
+            [ready],
+            generation=_looked_at(state.generation, auditor),
+            before=auditor.status,
             now=now,
         ),
     }
+
+
+def _looked_at(generation: int | None, about: Observed) -> int:
+    return about.generation if generation is None else generation
 
 
 def _accepted(tenant: Observed, ownership: Ownership) -> Condition:
@@ -161,6 +220,7 @@ def is_urgent(before: Mapping[str, Any], after: Mapping[str, Any]) -> bool:
             (one.get("type"), one.get("status"), one.get("reason"), one.get("observedGeneration"))
             for one in status.get("conditions") or ()
         ]
-        return conditions, status.get("hash"), status.get("tenant"), status.get("namespaces")
+        named = ("hash", "tenant", "namespaces", "account", "expires")
+        return conditions, [status.get(name) for name in named]
 
     return essence(before) != essence(after)

@@ -198,6 +198,11 @@ def _is_local(document: _Document, problems: list[PolicyProblem]) -> bool:
         place = document.place_of("spec", "namespaceSelector")
         problems.append(PolicyProblem(place, "spec.namespaceSelector", message))
         return False
+    if document.is_tenant and document.value["spec"]["suspend"]:
+        message = "switches a tenant of a cluster off; suspend its policies, or remove them"
+        place = document.place_of("spec", "suspend")
+        problems.append(PolicyProblem(place, "spec.suspend", message))
+        return False
     return True
 
 

@@ -26,6 +26,9 @@ CREDENTIAL_LIFE_MIN_S: Final = 600
 CREDENTIAL_LIFE_MAX_S: Final = 24 * 3600
 """A day: stolen credentials end by themselves, even if nobody notices."""
 
+KEEP_AFTER_DELETION_MAX_S: Final = 8_760 * 3600
+"""A year; what has to be kept for longer is kept by a tenant that is suspended."""
+
 _FACTORS: Final = {"": 1, "Ki": 1024, "Mi": 1024**2, "Gi": 1024**3, "Ti": 1024**4}
 _SIZE: Final = re.compile(r"([0-9]+)(|Ki|Mi|Gi|Ti)", re.ASCII)
 _TIME: Final = re.compile(r"(?:([0-9]+)h)?(?:([0-9]+)m)?(?:([0-9]+)s)?", re.ASCII)

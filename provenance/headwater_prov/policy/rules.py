@@ -16,6 +16,7 @@ from typing import Any, Final
 from headwater_prov.policy.quantities import (
     CREDENTIAL_LIFE_MAX_S,
     CREDENTIAL_LIFE_MIN_S,
+    KEEP_AFTER_DELETION_MAX_S,
     STREAM_AGE_MAX_S,
     STREAM_AGE_MIN_S,
     STREAM_BYTES_MAX,
@@ -116,6 +117,12 @@ def _is_time_in_bounds(value: str) -> bool:
     return not _is_time(value) or STREAM_AGE_MIN_S <= parse_seconds(value) <= STREAM_AGE_MAX_S
 
 
+def _is_grace_in_bounds(value: str) -> bool:
+    if not value or not matches(_TIME, value):
+        return True
+    return parse_seconds(value) <= KEEP_AFTER_DELETION_MAX_S
+
+
 def _is_life_in_bounds(value: str) -> bool:
     if not _is_time(value):
         return True
@@ -192,7 +199,9 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         "self.metadata.name != 'headwater-platform'": (
             lambda document: document["metadata"]["name"] != PLATFORM_TENANT
         ),
-        "!has(self.auditors)": lambda quotas: "auditors" not in quotas,
+        (
+            f"self == '' || !self.matches('{_TIME}') || duration(self) <= duration('8760h')"
+        ): _is_grace_in_bounds,
         (
             "has(self.namespaceSelector) || (has(self.namespaces) && self.namespaces.size() > 0)"
         ): _owns_a_namespace,

@@ -166,7 +166,11 @@ def test_auditor_of_one_consumer_can_use_no_other() -> None:
 
 def test_suspended_account_takes_nothing_and_nobody_in_but_keeps_its_stream() -> None:
     body = claims_module.tenant_account_body(
-        signing_keys=["A1"], auditor_keys=["A2"], quotas=Quotas(), is_suspended=True
+        signing_keys=["A1"],
+        auditor_keys=["A2"],
+        quotas=Quotas(),
+        admits_users=False,
+        takes_records=False,
     )
     assert body["exports"] == [] and body["limits"]["conn"] == 0
     assert body["limits"]["disk_storage"] == Quotas().reserved_bytes

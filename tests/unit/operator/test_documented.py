@@ -29,7 +29,7 @@ def test_reasons() -> None:
     said = set(re.findall(r'"([A-Z][a-z]+(?:[A-Z][a-z]+)*)"', TEXT))
     kinds = set(re.findall(r'Kind\(.*?"([A-Z]\w+)"', TEXT, re.DOTALL)) | {"Accept"}
     types = {"Event", "Warning", "Normal", "Reconcile", "Bearer", "True", "False", "Unknown"}
-    types |= {"BearerToken", "Observed"}
+    types |= {"BearerToken", "Observed", "AccountReady"}
     reasons = {word for word in said if not word.startswith("Provenance")} - kinds - types
     reasons -= {"Namespace", "Node", "Lease", "Background"}
     documented = set(re.findall(r"`([A-Z][a-z]+(?:[A-Z][a-z]+)*)`", PAGE))

@@ -82,12 +82,16 @@ def test_heartbeat_of_a_node_is_no_change() -> None:
         body = {
             "metadata": metadata,
             "spec": {"taints": [{"key": "t", "effect": "NoSchedule"}], "podCIDR": "10.0.0.0/24"},
-            "status": {"images": ["x" * 1000], "conditions": [{"lastHeartbeatTime": version}]},
+            "status": {
+                "images": ["x" * 1000],
+                "conditions": [{"lastHeartbeatTime": version}],
+                "nodeInfo": {"machineID": "m", "bootID": "b"},
+            },
         }
         cluster.put(observe(NODES, body))
     assert len(told) == 1
     assert cluster.of(NODES)["", "n"].spec == {"taints": ["t"]}
-    assert cluster.of(NODES)["", "n"].status == {}
+    assert cluster.of(NODES)["", "n"].status == {"machineID": "m"}
 
 
 def test_texts_of_compiled_policies_are_not_kept() -> None:

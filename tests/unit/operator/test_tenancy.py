@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from headwater_operator.cluster.kinds import NAMESPACES, TENANTS
 from headwater_operator.cluster.observed import Observed, observe
+from headwater_operator.cluster.provisioned import NOT_CONFIGURED
 from headwater_operator.cluster.statuses import tenant_status
 from headwater_operator.cluster.tenancy import resolve
 from headwater_prov.policy import PLATFORM_TENANT
@@ -33,7 +34,7 @@ def test_older_tenant_keeps_a_namespace_that_a_newer_one_lists_or_selects() -> N
     assert owned.tenant_of == {"a1": "old", "a2": "old", "b1": "new"}
     assert owned.owned == {"old": ("a1", "a2"), "new": ("b1",)}
     assert owned.conflicts == {"old": (), "new": (("a1", "old"),)}
-    (condition,) = tenant_status(new, owned, "now")["conditions"]
+    condition, _ = tenant_status(new, owned, NOT_CONFIGURED, "now")["conditions"]
     assert (condition["status"], condition["reason"]) == ("False", "NamespaceConflict")
     assert "a1 (old)" in condition["message"]
 
@@ -46,7 +47,7 @@ def test_nobody_takes_the_name_of_the_platforms_account() -> None:
     one = tenant(PLATFORM_TENANT, 1, namespaces=["a"])
     owned = resolve([one], namespaces("a"))
     assert owned.tenant_of == {}
-    (condition,) = tenant_status(one, owned, "now")["conditions"]
+    condition, _ = tenant_status(one, owned, NOT_CONFIGURED, "now")["conditions"]
     assert condition["reason"] == "ReservedName"
 
 

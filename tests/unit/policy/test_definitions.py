@@ -16,6 +16,7 @@ from headwater_prov.policy.decoding import CANONICAL_MAX_BYTES
 from headwater_prov.policy.quantities import (
     CREDENTIAL_LIFE_MAX_S,
     CREDENTIAL_LIFE_MIN_S,
+    KEEP_AFTER_DELETION_MAX_S,
     STREAM_AGE_MAX_S,
     STREAM_AGE_MIN_S,
     STREAM_BYTES_MAX,
@@ -157,6 +158,7 @@ def test_quota_bounds_are_those_of_the_rules() -> None:
     assert parse_seconds("87600h") == STREAM_AGE_MAX_S
     assert parse_seconds("10m") == CREDENTIAL_LIFE_MIN_S
     assert parse_seconds("24h") == CREDENTIAL_LIFE_MAX_S
+    assert parse_seconds("8760h") == KEEP_AFTER_DELETION_MAX_S
 
 
 @pytest.mark.parametrize(("parse", "text"), [(parse_bytes, "10GB"), (parse_seconds, "7d")])

@@ -309,6 +309,11 @@ def document(kind: str, name: str, spec: str) -> str:
             "2:7: kind: is written by the operator of a cluster; remove it",
         ),
         (
+            document("ProvenanceTenant", "acme", "namespaces: [shop], suspend: true"),
+            "4:37: spec.suspend: switches a tenant of a cluster off; suspend its policies, or "
+            "remove them",
+        ),
+        (
             document("ProvenanceTenant", "acme", "namespaceSelector: {}"),
             "4:27: spec.namespaceSelector: selects by labels, and namespaces of a single host have "
             "none; list their names",
