@@ -79,7 +79,7 @@ HW_LSM(file_receive, struct file *file)
  */
 static __always_inline bool hw_share_object(struct hw_context *context, struct inode *inode)
 {
-	struct hw_object copy, *object = inodes.inode_storage_get(inode, 0, 0);
+	struct hw_object copy, *object = hw_inode_state(inode);
 	u32 attempt;
 	u64 id;
 
@@ -132,8 +132,7 @@ static __always_inline void hw_add_mapping(struct hw_context *context, struct in
  * A mapping that was opened for writing may become writable later (mprotect), so
  * it counts as such from the start.
  */
-HW_LSM(mmap_file, struct file *file, unsigned long requested, unsigned long protection,
-       unsigned long flags)
+HW_LSM(mmap_file, HW_MMAP_FILE_ARGUMENTS)
 {
 	bool shared = flags & MAP_SHARED;
 	u8 relation =

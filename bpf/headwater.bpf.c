@@ -7,6 +7,7 @@
 #include "headwater/layout.h"
 #include "headwater/kernel.h"
 #include "headwater/state.h"
+#include "headwater/inode_storage.h"
 #include "headwater/scope.h"
 #include "headwater/hook.h"
 #include "headwater/version.h"

@@ -138,7 +138,7 @@ LSM_PROBE(inode_free_security, struct inode *inode)
 		channels.delete(&address);
 		return 0;
 	}
-	object = inodes.inode_storage_get(inode, 0, 0);
+	object = hw_inode_state(inode);
 	if (!object || !object->id)
 		return 0;
 	kept = *object;
@@ -156,5 +156,6 @@ LSM_PROBE(inode_free_security, struct inode *inode)
 	} else {
 		hw_inode_ended(&kept);
 	}
+	hw_inode_state_ends(inode);
 	return 0;
 }

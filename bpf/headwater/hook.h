@@ -14,17 +14,46 @@
 #ifndef HEADWATER_HOOK_H
 #define HEADWATER_HOOK_H
 
-#define HW_LSM(event, args...) HW_HOOK(lsm__##event, ".bpf.fn.lsm__" #event, ##args)
-#define HW_FENTRY(event, args...) HW_HOOK(fentry__##event, ".bpf.fn.fentry__" #event, ##args)
-#define HW_FEXIT(event, args...) HW_HOOK(fexit__##event, ".bpf.fn.fexit__" #event, ##args)
+#define HW_LSM(event, args...) HW_HOOK(HW_LSM_REFUSED, lsm__##event, ".bpf.fn.lsm__" #event, ##args)
+#define HW_FENTRY(event, args...) \
+	HW_HOOK(HW_ALWAYS, fentry__##event, ".bpf.fn.fentry__" #event, ##args)
+#define HW_FEXIT(event, args...) \
+	HW_HOOK(HW_ALWAYS, fexit__##event, ".bpf.fn.fexit__" #event, ##args)
 #define HW_TRACEPOINT(event, args...) \
-	HW_HOOK(raw_tracepoint__##event, ".bpf.fn.raw_tracepoint__" #event, ##args)
+	HW_HOOK(HW_ALWAYS, raw_tracepoint__##event, ".bpf.fn.raw_tracepoint__" #event, ##args)
+
+#define HW_ALWAYS(ctx) false
+
+/*
+ * In mode fentry an LSM hook's program is the exit of the function security_*()
+ * that calls the hooks, so it sees what all of them said; for one that returns
+ * nothing it is the entry (headwater_agent/attach_points.py), where nothing can be
+ * asked for and the answer stays 0. Where the function has not the hook's
+ * arguments, the hook takes the mode's.
+ */
+#ifdef HW_MODE_FENTRY
+#define HW_LSM_REFUSED(ctx) hw_refused(ctx)
+
+static __always_inline bool hw_refused(unsigned long long *ctx)
+{
+	u64 answer = 0;
+
+	bpf_get_func_ret(ctx, &answer);
+	return (int)answer;
+}
+
+#define HW_MMAP_FILE_ARGUMENTS struct file *file, unsigned long protection, unsigned long flags
+#else
+#define HW_LSM_REFUSED(ctx) false
+#define HW_MMAP_FILE_ARGUMENTS \
+	struct file *file, unsigned long requested, unsigned long protection, unsigned long flags
+#endif
 
 /*
  * bcc's ___bpf_ctx_cast(args) is ctx, (void *)ctx[0], (void *)ctx[1] ...: numbers
  * come as pointers, which the compiler is told to accept.
  */
-#define HW_HOOK(program, section_name, args...)                                              \
+#define HW_HOOK(refused, program, section_name, args...)                                     \
 	int program(unsigned long long *ctx);                                                \
 	static __attribute__((noinline, section(section_name))) int in_scope_##program(      \
 		unsigned long long *ctx, u64 word, u64 cgroup);                              \
@@ -44,7 +73,7 @@
 		if (!slot)                                                                   \
 			slot = hw_stray_slot();                                              \
                                                                                              \
-		if (slot)                                                                    \
+		if (slot && !refused(ctx))                                                   \
 			do_##program(slot, ___bpf_ctx_cast(args));                           \
 		return 0;                                                                    \
 	}                                                                                    \

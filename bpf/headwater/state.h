@@ -92,12 +92,21 @@ struct hw_inode_key {
 };
 
 BPF_TASK_STORAGE(tasks, struct hw_task_state);
-BPF_INODE_STORAGE(inodes, struct hw_object);
 BPF_HASH(channels, u64, struct hw_object, HW_CHANNELS);
 BPF_HASH(shared_objects, u64, struct hw_object, HW_SHARED_OBJECTS);
 /* An inode's identity outlives its eviction from the inode cache. */
 BPF_TABLE("lru_hash", struct hw_inode_key, struct hw_object, evicted, HW_EVICTED_INODES);
 BPF_PERCPU_ARRAY(serials, u64, 1);
+
+/*
+ * The state of a file, directory, link or device, as the mode can keep it:
+ * inode_storage.h or inode_hash.h. What is not there is 0; so is what cannot be
+ * made.
+ */
+static __always_inline struct hw_object *hw_inode_state(struct inode *inode);
+static __always_inline struct hw_object *hw_inode_state_made(struct inode *inode);
+/* The inode's memory is about to be another's. */
+static __always_inline void hw_inode_state_ends(struct inode *inode);
 
 static __always_inline u32 hw_version(u64 state)
 {
@@ -165,7 +174,7 @@ static __always_inline struct hw_object *hw_moved(struct hw_object *object)
 /* The state of an inode that has one, else 0. */
 static __always_inline struct hw_object *hw_find_inode(struct inode *inode)
 {
-	struct hw_object *object = inodes.inode_storage_get(inode, 0, 0);
+	struct hw_object *object = hw_inode_state(inode);
 
 	return object && object->state & HW_STATE_MOVED ? hw_moved(object) : object;
 }
@@ -173,18 +182,16 @@ static __always_inline struct hw_object *hw_find_inode(struct inode *inode)
 /*
  * hw_inode_object() - the state of an inode, made at its first sight
  *
- * Returns 0 when no storage can be had.
+ * Returns 0 when no room can be had.
  */
 static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u16 owner)
 {
-	struct hw_object *object =
-		inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+	struct hw_object *before, *object = hw_inode_state_made(inode);
 	struct hw_inode_key key = {};
-	struct hw_object *before;
 
 	/* Refused when another CPU makes it at the same time: then it is there by now. */
 	if (!object)
-		object = inodes.inode_storage_get(inode, 0, BPF_LOCAL_STORAGE_GET_F_CREATE);
+		object = hw_inode_state_made(inode);
 	if (!object)
 		return 0;
 	if (!object->id) {

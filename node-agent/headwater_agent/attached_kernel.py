@@ -47,7 +47,7 @@ class AttachedKernel:
         """
         self.slots = SLOTS
         self.load_id = capture.load_id
-        self.mode = capture.mode
+        self.mode: str = capture.mode
         self._capture = capture
         self._scope = Scope(capture)
         self._added = SlotFlag.MARK_SETUP if marks_setup else SlotFlag(0)

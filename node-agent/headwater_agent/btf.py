@@ -81,6 +81,17 @@ def function_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
     return {each.name: each.number for each in _types(btf, (_KIND_FUNC,)) if each.name in wanted}
 
 
+def functions_without_result(btf: bytes) -> frozenset[str]:
+    """Names of the functions that return nothing.
+
+    :param btf: content of ``/sys/kernel/btf/vmlinux``
+    :raises BtfFormatError: if it is not BTF
+    """
+    # A prototype has its result's type, and a function its prototype's, where others have a size.
+    nothing = {each.number for each in _types(btf, (_KIND_PROTOTYPE,)) if not each.size}
+    return frozenset(each.name for each in _types(btf, (_KIND_FUNC,)) if each.size in nothing)
+
+
 def struct_layouts(btf: bytes, names: Iterable[str]) -> dict[str, StructLayout]:
     """Layouts of structs.
 

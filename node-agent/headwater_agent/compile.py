@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The child process that compiles: ``python -m headwater_agent.compile BTF RELEASE OUTPUT``.
+"""The child process that compiles: ``python -m headwater_agent.compile BTF RELEASE MODE OUTPUT``.
 
 It is the only place that imports bcc, and with it LLVM, so the agent never carries that memory.
 It compiles the C text against the types in a BTF file, which need not be the running kernel's, and
@@ -17,7 +17,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from headwater_agent.btf import BtfFormatError, function_numbers
+from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, attach_point
+from headwater_agent.btf import BtfFormatError, function_numbers, functions_without_result
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
 from headwater_agent.direct_maps import CONSTANTS, NUMBERS, SPECS
 from headwater_agent.program_object import (
@@ -54,26 +55,21 @@ _MAPS: Final = re.compile(r'^BPF_\w+\((?:"\w+", [^,]+, [^,]+, )?(\w+)', re.MULTI
 _SHARED_FUNCTION: Final = "hw_apart"
 """The one function that programs have a copy of, each its own (``bpf/headwater/apart.h``)."""
 
-_RENAMED: Final = {"pipe_read": ("anon_pipe_read",)}
-"""Kernel functions that later kernels call otherwise.
-
-``pipe_read``: since 6.15 FIFOs have a function of their own, which calls this one
-(262b2fa99c12 "pipe: introduce struct file_operations pipeanon_fops")."""
-
 
 class CompileError(Exception):
     """The C text does not compile on this node; clang's own messages are on stderr."""
 
 
-def compile_programs(btf: Path, release: str) -> ProgramObject:
-    """Compile the program set.
+def compile_programs(btf: Path, release: str, mode: CaptureMode) -> ProgramObject:
+    """Compile a program set.
 
     :param btf: BTF of the kernel it is for
     :param release: that kernel's ``uname -r``
+    :param mode: how it will be attached; a key of :data:`~.attach_points.PROGRAM_TEXTS`
     :raises BtfUnavailableError: without BTF or bpftool
     :raises CompileError: if clang refuses the text
     """
-    text = read_program_text()
+    text = read_program_text(PROGRAM_TEXTS[mode])
     with tempfile.TemporaryDirectory(prefix="headwater-headers-") as directory:
         tree = write_header_tree(Path(directory), btf, release, _STRUCTS.findall(text))
         os.environ.update(tree.environment())
@@ -94,10 +90,10 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
         except Exception as error:  # bcc raises bare Exception
             raise CompileError(str(error)) from error
     hooks = [(_KINDS[macro], hook) for macro, hook in _HOOKS.findall(text)]
-    candidates = {(kind, hook): _attach_points(kind, hook) for kind, hook in hooks}
-    numbers = function_numbers(
-        btf.read_bytes(), (point for points in candidates.values() for point in points)
-    )
+    types = btf.read_bytes()
+    nothing = functions_without_result(types)
+    points = {each: attach_point(*each, mode, nothing) for each in hooks}
+    numbers = function_numbers(types, (name for each in points.values() for name in each.functions))
     maps, index_by_reference = _maps(lib, compiled.module, _MAPS.findall(text))
     index_by_reference |= {NUMBERS[s.name]: len(maps) + at for at, s in enumerate(SPECS)}
     shared = _instructions(lib, compiled.module, _SHARED_FUNCTION)
@@ -105,19 +101,11 @@ def compile_programs(btf: Path, release: str) -> ProgramObject:
     for kind, hook in hooks:
         code = _instructions(lib, compiled.module, f"{kind}__{hook}")
         code, shared_at = link_shared(code, shared)
-        number = next((numbers[p] for p in candidates[kind, hook] if p in numbers), 0)
+        point = points[kind, hook]
+        number = next((numbers[name] for name in point.functions if name in numbers), 0)
         code = replace_map_references(code, index_by_reference)
-        programs.append(ProgramSpec(kind, hook, number, code, shared_at))
+        programs.append(ProgramSpec(point.kind, point.hook, number, code, shared_at))
     return ProgramObject(maps + SPECS, tuple(programs))
-
-
-def _attach_points(kind: str, hook: str) -> tuple[str, ...]:
-    """Kernel functions of which the first that exists is attached to; none for tracepoints."""
-    if kind == "raw_tracepoint":
-        return ()
-    if kind == "lsm":
-        return (f"bpf_lsm_{hook}",)
-    return (hook, *_RENAMED.get(hook, ()))
 
 
 def _maps(
@@ -180,9 +168,9 @@ def _instructions(lib: Any, module: Any, name: str) -> bytes:
 
 def main() -> int:
     """Compile as the arguments say; exit status 0, or 1 with the reason on stderr."""
-    btf, release, output = sys.argv[1:4]
+    btf, release, mode, output = sys.argv[1:5]
     try:
-        content = compile_programs(Path(btf), release).encode()
+        content = compile_programs(Path(btf), release, CaptureMode(mode)).encode()
     except (BtfFormatError, BtfUnavailableError, CompileError) as error:
         print(error, file=sys.stderr)
         return 1

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
+from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, security_function
 from headwater_agent.bpf_load import Loaded, load_programs
 from headwater_agent.direct_maps import direct_value
 from headwater_agent.kernel_maps import KernelMap
@@ -23,8 +24,11 @@ from headwater_agent.program_cache import ProgramCacheError, compiled_programs
 RING_BYTES_DEFAULT: Final = 8 << 20
 """About 100,000 flow records: a second of a busy build."""
 
-ESSENTIAL_HOOKS: Final = ("lsm:file_open", "lsm:file_permission", "lsm:bprm_committed_creds")
+ESSENTIAL_HOOKS: Final = ("file_open", "file_permission", "bprm_committed_creds")
 """Without these there is nothing that deserves the name of provenance."""
+
+MODES: Final = ("auto", *(mode.value for mode in PROGRAM_TEXTS))
+"""What can be asked for."""
 
 
 class CaptureError(Exception):
@@ -36,14 +40,16 @@ class Capture:
 
     def __init__(self, ring_bytes: int = RING_BYTES_DEFAULT, mode: str = "auto") -> None:
         """:param ring_bytes: size of the ring buffer, a power of two, at least one page
-        :param mode: ``auto`` or ``lsm``
+        :param mode: ``auto`` for the best that works, or one of :data:`MODES`
         """
         if ring_bytes < 4096 or ring_bytes & (ring_bytes - 1):
             raise CaptureError(f"ring buffer of {ring_bytes} bytes: write a power of two >= 4096")
-        if mode not in ("auto", "lsm"):
-            raise CaptureError(f'capture mode "{mode}" is unknown: write auto or lsm')
+        if mode not in MODES:
+            raise CaptureError(f'capture mode "{mode}" is unknown: write {" or ".join(MODES)}')
         self.ring_bytes = ring_bytes
-        self.mode = "lsm"
+        self._asked = None if mode == "auto" else CaptureMode(mode)
+        self.mode = CaptureMode.UNSUPPORTED
+        """How the programs are attached, once they are"""
         self.load_id = secrets.token_bytes(8)
         """This attach: object serials and sequences count within it."""
         self._loaded: Loaded | None = None
@@ -54,20 +60,22 @@ class Capture:
         :raises CaptureError: if the kernel refuses, or an essential hook cannot be had
         """
         report = probe()
-        if not report.can_capture:
-            raise CaptureError(report.explain())
+        mode = self._asked or report.mode
+        if mode is CaptureMode.UNSUPPORTED or report.refusals[mode]:
+            raise CaptureError(report.explain(self._asked))
         try:
-            loaded = load_programs(compiled_programs(), self.ring_bytes)
+            loaded = load_programs(compiled_programs(mode=mode), self.ring_bytes)
         except ProgramCacheError as error:
             raise CaptureError(str(error)) from error
         except OSError as error:
             raise CaptureError(_explain(error)) from error
-        missing = [name for name in ESSENTIAL_HOOKS if name in loaded.failures]
+        essential = {*ESSENTIAL_HOOKS, *map(security_function, ESSENTIAL_HOOKS)}
+        missing = [name for name in loaded.failures if name.partition(":")[2] in essential]
         if missing:
             loaded.close()
             reasons = "; ".join(f"{name}: {loaded.failures[name].strerror}" for name in missing)
             raise CaptureError(f"hooks that capture cannot do without do not attach: {reasons}")
-        self._loaded = loaded
+        self._loaded, self.mode = loaded, mode
         return self
 
     def __exit__(

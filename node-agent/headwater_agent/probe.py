@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Can this kernel capture? Found out by trying, not by reading a configuration.
+"""Can this kernel capture, and in which mode? Found out by trying, not by reading a configuration.
 
 A kernel may list ``bpf`` among its LSMs and still refuse the load (a sandbox), so the probe loads
-and attaches the smallest LSM program there is. Nothing else is changed: no boot line, no sysctl.
+the smallest program of each mode. Nothing else is changed: no boot line, no sysctl.
 
 Called by :mod:`headwater_agent.load` before anything is compiled, by ``headwater trace`` to choose
 between this kernel and a node VM, and by ``headwater doctor``.
@@ -10,10 +10,12 @@ between this kernel and a node VM, and by ``headwater doctor``.
 
 import errno
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, attach_point
 from headwater_agent.bpf_load import load_program
 from headwater_agent.btf import BtfFormatError, function_numbers
 from headwater_agent.btf_headers import BTF, version_code
@@ -25,6 +27,10 @@ OLDEST: Final = (6, 1)
 
 _RETURN_0: Final = bytes.fromhex("b7000000000000009500000000000000")
 _HOOK: Final = "file_open"
+_PROGRAMS: Final = {
+    CaptureMode.LSM: "LSM programs",
+    CaptureMode.FENTRY: "programs at the kernel's functions (fexit)",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,38 +50,44 @@ class ProbeReport:
     btf: bool
     lsms: tuple[str, ...]
     """Active LSMs in their order; empty where securityfs is not mounted"""
-    findings: tuple[Finding, ...]
+    refusals: Mapping[CaptureMode, tuple[Finding, ...]]
+    """What stands in the way of each mode; nothing where it works"""
+
+    @property
+    def mode(self) -> CaptureMode:
+        """Best capture mode that works."""
+        working = (mode for mode, findings in self.refusals.items() if not findings)
+        return next(working, CaptureMode.UNSUPPORTED)
 
     @property
     def can_capture(self) -> bool:
-        """Whether mode ``lsm`` works."""
-        return not self.findings
+        """Whether any mode works."""
+        return self.mode is not CaptureMode.UNSUPPORTED
 
     @property
-    def mode(self) -> str:
-        """Best capture mode: ``lsm`` or ``unsupported``."""
-        return "lsm" if self.can_capture else "unsupported"
+    def findings(self) -> tuple[Finding, ...]:
+        """What stands in the way of the best mode that there is."""
+        return next(iter(self.refusals.values()), ())
 
-    def explain(self) -> str:
-        """Findings and remedies in one paragraph; empty when capture works."""
-        return "; ".join(f"{each.what} ({each.remedy})" for each in self.findings)
+    def explain(self, mode: CaptureMode | None = None) -> str:
+        """Findings and remedies in one paragraph; empty when capture works.
+
+        :param mode: the one that was asked for; None: any
+        """
+        if mode is None and self.can_capture:
+            return ""
+        modes = self.refusals.values() if mode is None else [self.refusals[mode]]
+        found = dict.fromkeys(finding for findings in modes for finding in findings)
+        return "; ".join(f"{each.what} ({each.remedy})" for each in found)
 
 
 def probe() -> ProbeReport:
     """Examine the running kernel; takes some milliseconds and leaves nothing behind."""
     release = os.uname().release
     lsms = active_lsms()
-    findings = [*_age(release), *_types()]
-    if not findings:
-        findings += _attempt()
-    if not findings and lsms and "bpf" not in lsms:
-        findings.append(
-            Finding(
-                f"the BPF LSM is not active: {LSM_LIST} says {','.join(lsms)}",
-                f"boot with lsm={','.join((*lsms, 'bpf'))}",
-            )
-        )
-    return ProbeReport(release, BTF.exists(), lsms, tuple(findings))
+    everywhere = (*_age(release), *_types())
+    refusals = {mode: everywhere or tuple(_attempt(mode, lsms)) for mode in PROGRAM_TEXTS}
+    return ProbeReport(release, BTF.exists(), lsms, refusals)
 
 
 def active_lsms() -> tuple[str, ...]:
@@ -104,30 +116,43 @@ def _types() -> list[Finding]:
     ]
 
 
-def _attempt() -> list[Finding]:
-    function = f"bpf_lsm_{_HOOK}"
+def _attempt(mode: CaptureMode, lsms: tuple[str, ...]) -> list[Finding]:
+    point = attach_point("lsm", _HOOK, mode)
+    (function,) = point.functions
     try:
         number = function_numbers(BTF.read_bytes(), [function]).get(function)
     except (OSError, BtfFormatError) as error:
         return [Finding(f"{BTF} cannot be read: {error}", "run as root on a kernel with BTF")]
-    if number is None:
+    if number is None and mode is CaptureMode.LSM:
         return [Finding("the kernel has no BPF LSM", "boot a kernel built with CONFIG_BPF_LSM")]
+    if number is None:
+        return [
+            Finding("the kernel has no LSMs at all", "boot a kernel built with CONFIG_SECURITY")
+        ]
     try:
-        descriptor = load_program(ProgramSpec("lsm", _HOOK, number, _RETURN_0), {})
+        descriptor = load_program(ProgramSpec(point.kind, point.hook, number, _RETURN_0), {})
     except OSError as error:
-        return [_refused(error)]
+        return [_refused(error, mode)]
     os.close(descriptor)
+    if mode is CaptureMode.LSM and lsms and "bpf" not in lsms:
+        # Programs load all the same, and nobody calls them.
+        return [
+            Finding(
+                f"the BPF LSM is not active: {LSM_LIST} says {','.join(lsms)}",
+                f"boot with lsm={','.join((*lsms, 'bpf'))}",
+            )
+        ]
     return []
 
 
-def _refused(error: OSError) -> Finding:
+def _refused(error: OSError, mode: CaptureMode) -> Finding:
     if error.errno in (errno.EPERM, errno.EACCES):
         if os.geteuid() != 0:
             return Finding("not root", "run as root, or with the capabilities BPF and PERFMON")
         return Finding(
-            "the kernel refuses LSM programs even to root",
+            f"the kernel refuses {_PROGRAMS[mode]} even to root",
             "this host is locked down; capture in a node VM instead (headwater trace --vm auto)",
         )
     return Finding(
-        f"an LSM program does not load: {error.strerror}", "report this with the kernel's release"
+        f"{_PROGRAMS[mode]} do not load: {error.strerror}", "report this with the kernel's release"
     )

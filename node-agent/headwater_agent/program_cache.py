@@ -19,6 +19,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode
 from headwater_agent.btf_headers import BTF
 from headwater_agent.program_object import ProgramObject, ProgramObjectError
 from headwater_agent.program_text import read_program_text, vocabulary_constants
@@ -29,6 +30,7 @@ COMPILE_TIMEOUT_S: Final = 600.0
 _BCC: Final = Path("/usr/lib/python3/dist-packages/bcc/version.py")
 
 _COMPILING_MODULES: Final = (
+    "attach_points.py",
     "btf.py",
     "btf_headers.py",
     "compile.py",
@@ -49,8 +51,8 @@ def cache_directory() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "headwater"
 
 
-def program_key(btf: Path, release: str) -> str:
-    """Name of the program set for a kernel.
+def program_key(btf: Path, release: str, mode: CaptureMode = CaptureMode.LSM) -> str:
+    """Name of the program set for a kernel and a mode.
 
     :raises ProgramCacheError: if the kernel has no BTF
     """
@@ -65,29 +67,32 @@ def program_key(btf: Path, release: str) -> str:
     compiler = _BCC.read_bytes() if _BCC.exists() else b""
     constants = repr(sorted(vocabulary_constants().items())).encode()
     own = [Path(__file__).with_name(name).read_bytes() for name in _COMPILING_MODULES]
-    text = read_program_text().encode()
-    for part in (text, constants, types, release.encode(), compiler, *own):
+    text = read_program_text(PROGRAM_TEXTS[mode]).encode()
+    for part in (text, mode.encode(), constants, types, release.encode(), compiler, *own):
         digest.update(hashlib.sha256(part).digest())
     return digest.hexdigest()[:32]
 
 
-def compiled_programs(btf: Path = BTF, release: str | None = None) -> ProgramObject:
+def compiled_programs(
+    btf: Path = BTF, release: str | None = None, mode: CaptureMode = CaptureMode.LSM
+) -> ProgramObject:
     """The program set for a kernel, compiled now if it is not there.
 
     :param btf: the kernel's BTF
     :param release: its ``uname -r``, the running kernel's when None
+    :param mode: how it will be attached
     :raises ProgramCacheError: it does not compile, or the directory is not safe to load from
     """
     release = release or os.uname().release
     directory = cache_directory() / "programs"
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     _require_private(directory)
-    file = directory / f"{program_key(btf, release)}.json"
+    file = directory / f"{program_key(btf, release, mode)}.json"
     with _locked(directory):
         stored = _read(file)
         if stored is not None:
             return stored
-        _compile(btf, release, file)
+        _compile(btf, release, mode, file)
         stored = _read(file)
     if stored is None:
         raise ProgramCacheError(f"{file} vanished or was changed while it was written")
@@ -125,8 +130,8 @@ def _locked(directory: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _compile(btf: Path, release: str, file: Path) -> None:
-    command = [sys.executable, "-m", "headwater_agent.compile", str(btf), release, str(file)]
+def _compile(btf: Path, release: str, mode: CaptureMode, file: Path) -> None:
+    command = [sys.executable, "-m", "headwater_agent.compile", str(btf), release, mode, str(file)]
     try:
         done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILE_TIMEOUT_S)
     except subprocess.TimeoutExpired:

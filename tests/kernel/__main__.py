@@ -15,28 +15,35 @@ import threading
 import time
 from pathlib import Path
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_cli.node_vm import Kernel, compile_for, find_kernel
 
 from tests.kernel.behaviours import PROGRAMS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "kernel-suite"
+BOOT = {CaptureMode.FENTRY: "lsm=lockdown,capability,landlock,yama,apparmor"}
+"""Kernel parameters under which a mode is the best that there is."""
 
 
 class Session:
     """The suite, or its part, on one kernel."""
 
-    def __init__(self, kernel: Kernel, arguments: list[str], *, shown: bool, cpus: int) -> None:
-        self.kernel = kernel
+    def __init__(
+        self, kernel: Kernel, mode: CaptureMode, arguments: list[str], *, shown: bool, cpus: int
+    ) -> None:
+        self.name = f"{kernel.release}, mode {mode}"
         self.shown = shown
-        self.log = LOGS / f"{kernel.release}.log"
+        stem = LOGS / f"{kernel.release}.{mode}"
+        self.log = stem.with_name(f"{stem.name}.log")
         self.started_s = time.monotonic()
         vm = [sys.executable, "-m", "headwater_cli.node_vm", "--kernel", kernel.release]
-        vm += ["--cpus", str(cpus), "--memory", "3G", "--"]
+        vm += ["--cpus", str(cpus), "--memory", "3G"]
+        vm += ["--append", BOOT[mode], "--"] if mode in BOOT else ["--"]
         # Files of the tests live in memory: 9p is the host's business, not what is tested.
         inside = ["env", "HEADWATER_NODE_VM=1", "TMPDIR=/dev/shm", "PYTHONDONTWRITEBYTECODE=1"]
         pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
-        pytest += ["-o", "timeout=600", f"--junitxml={LOGS / kernel.release}.xml"]
+        pytest += ["-o", "timeout=600", f"--junitxml={stem}.xml"]
         output = None if shown else self.log.open("wb")
         self._process = subprocess.Popen(
             [*vm, *inside, *pytest, *arguments],
@@ -67,17 +74,21 @@ class Session:
         self._end.join()
         status = self._status
         if not self.shown:
-            sys.stdout.write(f"== kernel {self.kernel.release}\n")
+            sys.stdout.write(f"== kernel {self.name}\n")
             sys.stdout.write(self.log.read_text(encoding="utf-8", errors="replace"))
         verdict = "passed" if status == 0 else f"FAILED with status {status}"
-        print(f"== kernel {self.kernel.release}: {verdict} in {self._took_s:.0f} s", flush=True)
+        print(f"== kernel {self.name}: {verdict} in {self._took_s:.0f} s", flush=True)
         return status
 
 
 def main() -> int:
     """Run the sessions, two at a time where there are the CPUs for it."""
     parser = argparse.ArgumentParser(prog="python -m tests.kernel")
-    parser.add_argument("kernel", nargs="+", help="a suite (trixie) or a release (6.12)")
+    parser.add_argument(
+        "kernel",
+        nargs="+",
+        help="a suite (trixie) or a release (6.12); with a mode if not the best (trixie:fentry)",
+    )
     parser.add_argument(
         "--part",
         action="store_true",
@@ -91,12 +102,15 @@ def main() -> int:
     LOGS.mkdir(parents=True, exist_ok=True)
     at_once = max(1, min(2, os.cpu_count() or 1))
     sessions: list[Session] = []
-    kernels = [find_kernel(name) for name in chosen.kernel]
+    kernels = [
+        (find_kernel(name), CaptureMode(mode or "lsm"))
+        for name, _, mode in (each.partition(":") for each in chosen.kernel)
+    ]
     for program in PROGRAMS:
         build(program)
-    for kernel in kernels:
-        compile_for(kernel)
-    for number, kernel in enumerate(kernels):
+    for kernel, mode in kernels:
+        compile_for(kernel, mode)
+    for number, (kernel, mode) in enumerate(kernels):
         arguments = list(chosen.test) or ["tests/kernel"]
         marker = "every_kernel" if chosen.part and number > 0 else chosen.marker
         arguments += ["-m", marker] if marker else []
@@ -104,8 +118,8 @@ def main() -> int:
         while sum(not session.has_ended for session in sessions) >= at_once:
             time.sleep(0.5)
         if number == 0:
-            print(f"== kernel {kernel.release}", flush=True)
-        sessions.append(Session(kernel, arguments, shown=number == 0, cpus=chosen.cpus))
+            print(f"== kernel {kernel.release}, mode {mode}", flush=True)
+        sessions.append(Session(kernel, mode, arguments, shown=number == 0, cpus=chosen.cpus))
     statuses = [session.report() for session in sessions]
     return next((status for status in statuses if status), 0)
 

@@ -12,6 +12,7 @@ import zlib
 from pathlib import Path
 
 import zstandard
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.program_cache import ProgramCacheError, cache_directory, compiled_programs
 
 from headwater_cli.node_vm.errors import NodeVmError
@@ -61,14 +62,14 @@ def types_of(kernel: Kernel) -> Path:
     return file
 
 
-def compile_for(kernel: Kernel) -> None:
-    """Leave the program set in the cache, where the guest looks for it.
+def compile_for(kernel: Kernel, mode: CaptureMode = CaptureMode.LSM) -> None:
+    """Leave a mode's program set in the cache, where the guest looks for it.
 
     Raises:
         NodeVmError: it does not compile, or the image is not one that can be read.
     """
     try:
-        compiled_programs(types_of(kernel), kernel.release)
+        compiled_programs(types_of(kernel), kernel.release, mode)
     except (ProgramCacheError, ValueError, OSError) as error:
         raise NodeVmError(
             f"no capture programs for kernel {kernel.release}: {error}",

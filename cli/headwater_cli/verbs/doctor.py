@@ -11,6 +11,7 @@ import sys
 from typing import Any
 
 import click
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.load import Capture, CaptureError
 from headwater_agent.probe import probe
 
@@ -47,7 +48,7 @@ def command(output: str) -> None:
         "btf": report.btf,
         "lsms": list(report.lsms),
         "cgroup2": _cgroup2(),
-        "mode": "unsupported" if problem or not report.can_capture else report.mode,
+        "mode": CaptureMode.UNSUPPORTED if problem else report.mode,
         "findings": [dataclasses.asdict(finding) for finding in report.findings],
         "problem": problem,
         "hooks": hooks,

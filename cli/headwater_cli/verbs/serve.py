@@ -9,6 +9,7 @@ import os
 from pathlib import Path
 
 import click
+from headwater_agent.load import MODES
 from headwater_agent.settings import AgentSettings, RingSettings
 
 from headwater_cli.errors import not_root
@@ -45,7 +46,7 @@ from headwater_cli.state import prepare_state
 )
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "lsm"]),
+    type=click.Choice(MODES),
     default="auto",
     show_default=True,
     help="Capture mode; auto is the best that attaches.",

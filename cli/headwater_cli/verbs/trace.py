@@ -12,6 +12,8 @@ import tempfile
 from pathlib import Path
 
 import click
+from headwater_agent.attach_points import CaptureMode
+from headwater_agent.load import MODES
 from headwater_agent.probe import probe
 from headwater_prov.policy import (
     Policy,
@@ -67,7 +69,7 @@ SUFFIXES = {"prov-json": "json", "prov-n": "provn", "dot": "dot", "svg": "svg", 
 )
 @click.option(
     "--mode",
-    type=click.Choice(["auto", "lsm"]),
+    type=click.Choice(MODES),
     default="auto",
     show_default=True,
     help="Capture mode; auto is the best that attaches.",
@@ -103,7 +105,7 @@ def command(
         check_writable(summary)
     policy = read_policy(policy_file)
     if vm == "always" or (vm == "auto" and _must_use_vm(mode)):
-        sys.exit(_run_in_vm(command_line))
+        sys.exit(_run_in_vm(command_line, mode))
     request = tracing.TraceRequest(
         policy=f"{policy.namespace}/{policy.name}",
         compiled=combine([compile_policy(policy)]),
@@ -145,16 +147,16 @@ def _must_use_vm(mode: str) -> bool:
     if os.geteuid() != 0:
         raise not_root()
     report = probe()
-    if report.mode != "unsupported":
+    findings = report.findings if mode == "auto" else report.refusals[CaptureMode(mode)]
+    if (mode == "auto" and report.can_capture) or not findings:
         return False
     click.echo(
-        f"headwater: {report.findings[0].what}; running in the node VM over the same files",
-        err=True,
+        f"headwater: {findings[0].what}; running in the node VM over the same files", err=True
     )
     return True
 
 
-def _run_in_vm(command_line: tuple[str, ...]) -> int:
+def _run_in_vm(command_line: tuple[str, ...], mode: str) -> int:
     """Run this very command line on a stock kernel over the same files."""
     words = sys.argv[1:]
     at = len(words) - len(command_line)
@@ -163,5 +165,5 @@ def _run_in_vm(command_line: tuple[str, ...]) -> int:
     # The last of several --vm options counts.
     inside = [*words[:at], "--vm", "never", *words[at:]]
     vm = NodeVm()
-    compile_for(vm.kernel)
+    compile_for(vm.kernel, CaptureMode.LSM if mode == "auto" else CaptureMode(mode))
     return vm.run([sys.executable, "-m", "headwater_cli.main", *inside])

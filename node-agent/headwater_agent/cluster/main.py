@@ -19,6 +19,7 @@ from enum import IntEnum
 from importlib import metadata
 from typing import Final
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.attached_kernel import AttachedKernel
 from headwater_agent.cluster.api import KubernetesApi
 from headwater_agent.cluster.api_access import (
@@ -33,7 +34,7 @@ from headwater_agent.cluster.node_agent import Capturing, NodeAgent, NodeAgentSe
 from headwater_agent.cluster.node_chains import NodeChains, NodeKeyError, NodeStatementError
 from headwater_agent.cluster.options import ClusterOptions, parse
 from headwater_agent.cluster.runtime_names import RuntimeNames
-from headwater_agent.cluster.status import CaptureMode, NodeFacts
+from headwater_agent.cluster.status import NodeFacts
 from headwater_agent.cluster.tenant_keys import MountedTenantKeys, TenantKeys
 from headwater_agent.kernel_port import KernelPort
 from headwater_agent.load import Capture, CaptureError

@@ -17,6 +17,7 @@ from typing import Any, Final
 import orjson
 from headwater_prov.conditions import Condition, written_conditions
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.cluster.configuration import Configuration, Failure
 
 STATUS_MAX_BYTES: Final = 4096
@@ -39,15 +40,6 @@ _NAME_MAX: Final = 16
 """Characters of an LSM's name; the longest that there is has 10."""
 
 _LSMS_MAX: Final = 16
-
-
-class CaptureMode(StrEnum):
-    """How the node captures, by falling completeness."""
-
-    LSM = "lsm"
-    FENTRY = "fentry"
-    TRACEPOINT = "tracepoint"
-    UNSUPPORTED = "unsupported"
 
 
 class ConditionType(StrEnum):

@@ -55,7 +55,7 @@ def test_child_ends_with_clangs_message_and_writes_nothing(
     scratch.mkdir()
     command = [sys.executable, "-m", "headwater_agent.compile"]
     done = subprocess.run(
-        [*command, str(BTF), os.uname().release, str(output)],
+        [*command, str(BTF), os.uname().release, "lsm", str(output)],
         capture_output=True,
         text=True,
         env={**os.environ, "TMPDIR": str(scratch)},

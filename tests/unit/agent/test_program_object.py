@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from headwater_agent import btf, btf_headers, probe, program_cache
+from headwater_agent.attach_points import CaptureMode, attach_point
 from headwater_agent.program_object import (
     MapSpec,
     ProgramObject,
@@ -158,16 +159,17 @@ def test_key_follows_everything_that_is_compiled(
     (tmp_path / "version.py").write_text("another bcc")
     monkeypatch.setattr(program_cache, "_BCC", tmp_path / "version.py")
     keys.append(program_cache.program_key(types, "6.1.0"))
-    monkeypatch.setattr(program_cache, "read_program_text", lambda: "another text")
+    monkeypatch.setattr(program_cache, "read_program_text", lambda name: "another text")
     keys.append(program_cache.program_key(types, "6.1.0"))
+    keys.append(program_cache.program_key(types, "6.1.0", CaptureMode.FENTRY))
     assert len(set(keys)) == len(keys)
-    assert program_cache.program_key(types, "6.1.0") == keys[-1]
+    assert program_cache.program_key(types, "6.1.0") == keys[-2]
 
 
 def test_corrupt_file_is_compiled_again(types: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[Path] = []
 
-    def fake(_btf: Path, _release: str, file: Path) -> None:
+    def fake(_btf: Path, _release: str, _mode: CaptureMode, file: Path) -> None:
         file.write_bytes(OBJECT.encode())
         made.append(file)
 
@@ -221,6 +223,48 @@ def test_probe_names_what_stands_in_the_way(
     assert "CONFIG_DEBUG_INFO_BTF" in report.explain()
     assert "older than 6.1" in probe._age("5.10.0-1")[0].what and not probe._age("6.1.0")
     monkeypatch.setattr("os.geteuid", lambda: 0)
-    assert "node VM" in probe._refused(PermissionError(1, "no")).remedy
+    refusal = probe._refused(PermissionError(1, "no"), CaptureMode.LSM)
+    assert (refusal.what, "node VM" in refusal.remedy) == (
+        "the kernel refuses LSM programs even to root",
+        True,
+    )
+    assert "fexit" in probe._refused(PermissionError(1, "no"), CaptureMode.FENTRY).what
     monkeypatch.setattr("os.geteuid", lambda: 1000)
-    assert probe._refused(PermissionError(1, "no")).what == "not root"
+    assert probe._refused(PermissionError(1, "no"), CaptureMode.LSM).what == "not root"
+
+
+def test_best_mode_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
+    refused: dict[CaptureMode, list[probe.Finding]] = {
+        CaptureMode.LSM: [probe.Finding("no LSM", "boot")],
+        CaptureMode.FENTRY: [],
+    }
+    monkeypatch.setattr(probe, "_attempt", lambda mode, _lsms: refused[mode])
+    monkeypatch.setattr(probe, "_age", lambda _release: [])
+    report = probe.probe()
+    assert (report.mode, report.can_capture, report.explain()) == (CaptureMode.FENTRY, True, "")
+    assert report.explain(CaptureMode.LSM) == "no LSM (boot)"
+    assert report.findings[0].what == "no LSM"
+    refused[CaptureMode.FENTRY] = [probe.Finding("no fexit", "boot")]
+    assert probe.probe().explain() == "no LSM (boot); no fexit (boot)"
+
+
+@pytest.mark.parametrize(
+    ("hook", "function"),
+    [
+        ("file_open", "security_file_open"),
+        ("inode_free_security", "security_inode_free"),
+        ("sk_free_security", "security_sk_free"),
+        ("bprm_check_security", "security_bprm_check"),
+        ("bprm_committed_creds", "security_bprm_committed_creds"),
+    ],
+)
+def test_hook_is_the_exit_of_the_function_that_calls_it(hook: str, function: str) -> None:
+    content = btf_headers.BTF.read_bytes()
+    assert function in btf.function_numbers(content, [function])
+    nothing = btf.functions_without_result(content)
+    point = attach_point("lsm", hook, CaptureMode.FENTRY, nothing)
+    assert point.functions == (function,)
+    # What is freed is there at the entry only.
+    expected = "fentry" if hook.startswith(("inode_free", "sk_free", "bprm_committed")) else "fexit"
+    assert point.name == f"{expected}:{function}"
+    assert attach_point("lsm", hook, CaptureMode.LSM).functions == (f"bpf_lsm_{hook}",)

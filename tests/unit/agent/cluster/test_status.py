@@ -10,12 +10,12 @@ from typing import Any
 
 import orjson
 import pytest
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.cluster.api_errors import ApiError, ApiNotFoundError
 from headwater_agent.cluster.configuration import Configuration, Failure, FailureReason
 from headwater_agent.cluster.reporter import Reporter, ReporterSettings
 from headwater_agent.cluster.status import (
     STATUS_MAX_BYTES,
-    CaptureMode,
     ConditionType,
     Losses,
     NodeFacts,
