@@ -12,6 +12,8 @@ PACKAGES := provenance/headwater_prov node-agent/headwater_agent operator/headwa
 	auditor/headwater_auditor cli/headwater_cli
 # What each `make test` boots: the whole kernel suite on the first, its every_kernel part on the rest.
 KERNELS := trixie bookworm sid
+# A kernel's capture modes: the best one, and the next by its name.
+SESSIONS = $(KERNELS) $(addsuffix :fentry,$(KERNELS))
 
 .PHONY: help
 help: ## this list
@@ -49,13 +51,13 @@ demo: setup ## real programs, captured; where did report.csv come from?
 test: setup-test ## lint, unit, integration, cluster, end to end, and the kernel suite in node VMs
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST) tests/unit tests/integration tests/cluster tests/e2e
-	@$(PYTHON) -m tests.kernel --part $(KERNELS)
+	@$(PYTHON) -m tests.kernel --part $(SESSIONS)
 
 .PHONY: test-all
 test-all: setup-test ## the same with the whole kernel suite on every kernel
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST) tests/unit tests/integration tests/cluster tests/e2e
-	@$(PYTHON) -m tests.kernel $(KERNELS)
+	@$(PYTHON) -m tests.kernel $(SESSIONS)
 
 .PHONY: test-unit
 test-unit: setup ## the tests that need no server and no kernel
@@ -75,8 +77,8 @@ test-e2e: setup-test ## the tests of the program as a user runs it
 	@$(PYTEST) tests/e2e
 
 .PHONY: test-kernel
-test-kernel: setup-test ## the kernel suite; KERNELS=sid for one kernel
-	@$(PYTHON) -m tests.kernel $(KERNELS)
+test-kernel: setup-test ## the kernel suite; KERNELS=sid for one kernel, SESSIONS=sid:fentry for one mode
+	@$(PYTHON) -m tests.kernel $(SESSIONS)
 
 .PHONY: test-fresh
 test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an hour)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`python -m bench.kernel_cost [--kernel 6.12] [--json FILE]`: what capture adds to system calls.
+"""`python -m bench.kernel_cost [--kernel 6.12] [--mode lsm]`: what capture adds to system calls.
 
 Guest time under QEMU's icount is a count of instructions, so the figures do not depend on what
 else the machine does. Each column is extra time over the baseline; the goals are ratios to what
@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode
 from headwater_cli.node_vm import compile_for, find_kernel
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,10 +24,10 @@ GOALS = {"out of scope": 1.15, "repeat": 2.5, "new edge": 4.0}
 TIMEOUT_S = 900
 
 
-def measure(kernel_name: str) -> dict[str, Any]:
+def measure(kernel_name: str, mode: CaptureMode) -> dict[str, Any]:
     """Boot the node VM and return the guest's figures."""
     kernel = find_kernel(kernel_name)
-    compile_for(kernel)
+    compile_for(kernel, mode)
     program = ROOT / "build" / "kernel_cost"
     program.parent.mkdir(exist_ok=True)
     source = Path(__file__).with_name("operations.c")
@@ -35,7 +36,7 @@ def measure(kernel_name: str) -> dict[str, Any]:
     words += ["--timeout", str(TIMEOUT_S), "--"]
     words += ["env", "PYTHONDONTWRITEBYTECODE=1", sys.executable, "-m", "bench.kernel_cost.guest"]
     done = subprocess.run(
-        [sys.executable, *words, str(program)],
+        [sys.executable, *words, str(program), mode],
         cwd=ROOT,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -71,10 +72,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m bench.kernel_cost", description=__doc__)
     parser.add_argument("--kernel", default="6.12", help="release or its beginning")
     parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures there")
+    parser.add_argument("--mode", default="lsm", choices=[mode.value for mode in PROGRAM_TEXTS])
     chosen = parser.parse_args()
-    figures = measure(chosen.kernel)
+    figures = measure(chosen.kernel, CaptureMode(chosen.mode))
     columns = figures["ns"]
-    print(f"kernel {figures['kernel']}, {len(figures['hooks'])} hooks attached")
+    hooks = len(figures["hooks"])
+    print(f"kernel {figures['kernel']}, mode {chosen.mode}, {hooks} hooks attached")
     for policy in ("default", "everything"):
         print_table(columns, policy)
     apart = max(

@@ -15,6 +15,7 @@ import sys
 from pathlib import Path
 from typing import Any, Final
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.bpf_load import load_programs
 from headwater_agent.layout import SlotFlag
 from headwater_agent.load import Capture
@@ -59,12 +60,12 @@ def run_operations(program: str, cgroup: Path) -> dict[str, list[float]]:
 
 def main() -> None:
     """Measure every column and print them."""
-    program = sys.argv[1]
+    program, mode = sys.argv[1], CaptureMode(sys.argv[2])
     inside, outside = _CGROUPS / "inside", _CGROUPS / "outside"
     inside.mkdir()
     outside.mkdir()
     columns: dict[str, Any] = {"baseline": run_operations(program, outside)}
-    compiled = compiled_programs()
+    compiled = compiled_programs(mode=mode)
     empty = dataclasses.replace(
         compiled,
         maps=(),
@@ -77,7 +78,7 @@ def main() -> None:
     hooks = sorted(loaded.links)
     loaded.close()
     lost = captured = 0
-    with Capture(ring_bytes=RING_BYTES) as capture:
+    with Capture(ring_bytes=RING_BYTES, mode=mode) as capture:
         if sorted(n for n, status in capture.attached.items() if status == "attached") != hooks:
             sys.exit("the empty programs are not attached to the same hooks as the real ones")
         scope = Scope(capture)
@@ -101,6 +102,7 @@ def main() -> None:
             lost += sum(counts[1:])
     result = {
         "kernel": os.uname().release,
+        "mode": mode,
         "hooks": hooks,
         "captured": captured,
         "lost": lost,
