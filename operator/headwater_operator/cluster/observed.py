@@ -139,7 +139,7 @@ def _with_shared_sets(part: dict[str, Any]) -> dict[str, Any]:
 
 @lru_cache(maxsize=256)
 def _shared(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The same names as one object: 5,000 nodes name the same 31 sets, each of them twice."""
+    """The same names as one object: 5,000 nodes name the same 11 sets, each of them twice."""
     return names
 
 

@@ -15,8 +15,9 @@ from typing import Any, Final
 
 from headwater_prov.policy.compiled import canonical_json, sha256
 
-REFERENCE_SETS: Final = 32
-"""Sets into which all references are divided; a node names at most so many, 2.2 KB of names."""
+REFERENCE_SETS: Final = 11
+"""Sets into which all references are divided; a node names at most so many, 0.7 KB of names, and
+its status repeats them."""
 
 REFERENCES_MAX: Final = 1024
 """Most references in one set: 300 KB at the longest names, a fifth of what etcd takes."""
