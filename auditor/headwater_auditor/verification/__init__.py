@@ -15,6 +15,7 @@ from headwater_auditor.verification.findings import (
     Report,
     Verdict,
 )
+from headwater_auditor.verification.judgement import Scope
 from headwater_auditor.verification.memory import (
     Memory,
     MemoryFileError,
@@ -22,7 +23,7 @@ from headwater_auditor.verification.memory import (
     read_memory,
     render_memory,
 )
-from headwater_auditor.verification.verifier import Scope, StreamVerifier
+from headwater_auditor.verification.verifier import StreamVerifier
 
 __all__ = [
     "ChainEnd",

@@ -40,8 +40,15 @@ class ChainName:
 class ChainVerifier:
     """What has come of one chain."""
 
-    def __init__(self, name: ChainName) -> None:
+    def __init__(self, name: ChainName, index: int = 1) -> None:
+        """Begin with its first message.
+
+        Args:
+            name: whose it is.
+            index: which of all messages that were read the first one is, from 1.
+        """
         self.name = name
+        self.index = index
         self.messages = 0
         self.delivered = 0
         self.declared = 0
@@ -68,7 +75,7 @@ class ChainVerifier:
         self.places = Places()
         self._voids: list[VoidRange] = []
         self._ledger = Ledger()
-        self._first_number = 0
+        self._begin_number = 0
         self._solid = 0
         self._open_digests: dict[int, bytes] = {}
         self._open_previous: dict[int, tuple[bytes, int]] = {}
@@ -119,8 +126,8 @@ class ChainVerifier:
             numbers: of the records.
             reason: why they are lost; None: they are delivered.
         """
-        if not self._first_number or numbers.first < self._first_number:
-            self._first_number = numbers.first
+        if not self._solid:
+            self._begin_number = max(self._begin_number, numbers.last)
         self._ledger.add(numbers, is_gap=reason is not None)
         if reason is None:
             self.delivered += numbers.count
@@ -235,9 +242,15 @@ class ChainVerifier:
             if first <= hole.last:
                 yield PositionRange(first, hole.last)
 
-    def may_lie_before(self, position: int) -> bool:
-        """Whether a message that is missing may lie before the beginning of what was read."""
-        return self.places.low > 1 and (not self._solid or position < self._solid)
+    def may_lie_before(self, position: int, *, is_near: bool) -> bool:
+        """Whether a message that is missing may lie before the beginning of what was read.
+
+        Args:
+            position: where it is missing.
+            is_near: whether the chain's first message is near a beginning that was cut off.
+        """
+        is_cut = self.places.low > 1 or is_near
+        return is_cut and (not self._solid or position < self._solid)
 
     def has(self, position: int, digest: bytes) -> bool | None:
         """Tell whether the message at a position is the one with a digest; None: it is not there.
@@ -250,11 +263,15 @@ class ChainVerifier:
             return found[0].digest == digest if found else None
         return mark == mark_of(digest)
 
-    def undeclared(self) -> tuple[SequenceRange, ...]:
-        """Numbers of captured records between the first and the last that are in no message."""
+    def undeclared(self, *, is_near: bool) -> tuple[SequenceRange, ...]:
+        """Numbers of captured records that are in no message, though no message is missing.
+
+        Args:
+            is_near: see `may_lie_before`.
+        """
         holes = self._ledger.balance().missing
-        if self.places.low > 1:
-            holes = tuple(hole for hole in holes if hole.first >= self._first_number)
+        if self.places.low > 1 or is_near:  # what was before may have answered for them
+            holes = tuple(hole for hole in holes if hole.first > self._begin_number)
         return holes
 
     def findings(self) -> list[Finding]:

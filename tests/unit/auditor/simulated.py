@@ -136,10 +136,16 @@ class Node:
         killed: bool = False,
         records: int = 10,
         tenant: str = TENANT,
+        silent: int = 0,
     ) -> None:
-        """Deliver so many documents, then stop; or be killed with messages under way."""
+        """Deliver so many documents, then stop; or be killed with messages under way.
+
+        After each document, `silent` records are lost without a word: a fault of the agent.
+        """
         asyncio.run(
-            self._run(stream, documents, decide, random or Random(1), killed, records, tenant)
+            self._run(
+                stream, documents, decide, random or Random(1), killed, records, tenant, silent
+            )
         )
 
     async def _run(
@@ -151,6 +157,7 @@ class Node:
         killed: bool,
         records: int,
         tenant: str,
+        silent: int,
     ) -> None:
         self.loads += 1
         identity = NodeIdentity(self.machine_id, bytes(16), self.loads.to_bytes(4, "big") + b"load")
@@ -184,7 +191,7 @@ class Node:
         for number in range(documents):
             document = b'{"prefix":{},"entity":{"number":%d}}' % number
             queue.offer([maker.graph(document, at, at + records - 1, 1, 1, "policy")])
-            at += records
+            at += records + silent
             if random.random() < 0.3:
                 await asyncio.sleep(0.001)
         if killed:
