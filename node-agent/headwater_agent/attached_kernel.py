@@ -53,6 +53,11 @@ class AttachedKernel:
         self._added = SlotFlag.MARK_SETUP if marks_setup else SlotFlag(0)
         self._configs: dict[int, SlotConfig] = {}  # by slot, those in force
 
+    @property
+    def hooks(self) -> Mapping[str, str]:
+        """Every hook with "attached", or why it is not."""
+        return self._capture.attached
+
     def ring(self) -> RingReader:
         """Open the ring for reading; once."""
         return RingReader(self._capture.ring_fd, self._capture.ring_bytes)

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the agent needs of the kernel, in nine words.
+"""What the agent needs of the kernel, in ten words.
 
 Why: everything above this line is the same for a real program set and for the fake that the tests
 and the pipeline's benchmark feed; and what the agent may do to the kernel can be read on one page.
@@ -26,6 +26,11 @@ class KernelPort(Protocol):
 
     mode: str
     """Capture mode: "lsm"."""
+
+    @property
+    def hooks(self) -> Mapping[str, str]:
+        """Every hook with "attached", or why it is not."""
+        ...
 
     def ring(self) -> RingReader:
         """Open the ring for reading; once."""

@@ -16,7 +16,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Coroutine
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from headwater_prov.stream import subject
@@ -24,6 +24,7 @@ from headwater_prov.vocabulary import RecordClass
 
 from headwater_agent.batch import Batch
 from headwater_agent.delivery import Answered, Fate
+from headwater_agent.latency import LatencyHistogram
 from headwater_agent.publish_link import ConnectionOptions, Link, Sent, UserToken
 
 __all__ = ["ConnectionOptions", "PublishStatistics", "PublishWindow", "UserToken"]
@@ -67,6 +68,9 @@ class PublishStatistics:
 
     connected: bool = False
     """Whether messages can be sent now."""
+
+    latency: LatencyHistogram = field(default_factory=LatencyHistogram)
+    """From a message's sending to its being stored."""
 
     last_error: str = ""
     """Why the last connection failed or ended, or the last message was not stored."""
@@ -133,13 +137,14 @@ class PublishWindow:
         """
         size = len(batch.payload) + _HEADER_BYTES
         link = await self._reserve(batch.tenant, size)
+        sent_s = time.monotonic()
         await link.send(
             f"t.{batch.tenant}.{subject(self._node, RecordClass(batch.klass))}",
             batch.payload,
             batch.headers,
             Sent(
-                lambda fate, words: self._count(batch.tenant, size, fate, words, answered),
-                time.monotonic() + self._answer_timeout_s,
+                lambda fate, words: self._count(batch.tenant, size, sent_s, fate, words, answered),
+                sent_s + self._answer_timeout_s,
             ),
         )
 
@@ -193,7 +198,9 @@ class PublishWindow:
             pending[tenant] = own + size
             return self._link
 
-    def _count(self, tenant: str, size: int, fate: Fate, words: str, answered: Answered) -> None:
+    def _count(
+        self, tenant: str, size: int, sent_s: float, fate: Fate, words: str, answered: Answered
+    ) -> None:
         statistics = self.statistics
         statistics.pending_messages -= 1
         statistics.pending_bytes -= size
@@ -204,6 +211,7 @@ class PublishWindow:
         if fate is Fate.STORED:
             statistics.stored += 1
             statistics.duplicates += words == "duplicate"
+            statistics.latency.add(time.monotonic() - sent_s)
         else:
             statistics.last_error = words
             if fate is Fate.REFUSED:

@@ -28,7 +28,7 @@ from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
 from headwater_agent.node_key import NodeKey
 from headwater_agent.pipeline import Pipeline, SlotBinding
-from headwater_agent.quarantine import Owner, Quarantine
+from headwater_agent.quarantine import Owner, Quarantine, QuarantineStatistics
 from headwater_agent.reader import RingThread
 from headwater_agent.sequence import REASONS
 from headwater_agent.settings import AgentSettings
@@ -301,6 +301,11 @@ class Agent:
             if await self.place(cgroup, bound.workload, placement) and bound.slot is not None:
                 changed.add(bound.slot.number)
         return len(changed)
+
+    @property
+    def quarantine_statistics(self) -> QuarantineStatistics:
+        """What came of pods that were not known at first; live, not to be changed."""
+        return self._quarantine.statistics
 
     @property
     def epoch(self) -> int:

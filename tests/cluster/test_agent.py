@@ -6,12 +6,18 @@ Promises: G1 (in scope before the containers), G2, G5, G6 (100 edits lose no num
 
 import asyncio
 import dataclasses
+import re
 import secrets
+import socket
+import urllib.error
+import urllib.request
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
+from headwater_agent.cluster import node_agent
+from headwater_agent.cluster.main import UnusableError
 from headwater_cli.consume import fetch_all
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_prov.policy import PolicyReference
@@ -112,6 +118,7 @@ async def test_g1_exactly_the_selected_pods_are_in_scope(
         "Ready": "True",
         "Programmed": "True",
         "Delivering": "True",
+        "PodsKnown": "True",
     }
     last = await node.status()
     assert {each["type"]: each["reason"] for each in last["conditions"]}["Ready"] == "AgentStopped"
@@ -336,6 +343,101 @@ async def test_node_that_cannot_capture_says_so_and_stays(node: Node) -> None:
         )
         assert "boot another" in ready["message"]
     assert node.balances == {}
+
+
+def free_port() -> int:
+    with socket.socket() as one:
+        one.bind(("127.0.0.1", 0))
+        port = one.getsockname()[1]
+    assert isinstance(port, int)
+    return port
+
+
+def page(port: int, path: str) -> tuple[int, str]:
+    try:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{path}", timeout=10) as answer:
+            return answer.status, answer.read().decode()
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode()
+
+
+async def test_pages_show_health_and_what_became_of_every_record(
+    node: Node, namespace: str, tenant: str
+) -> None:
+    port = free_port()
+    node.options = dataclasses.replace(node.options, listen=("127.0.0.1", port))
+    policy = compiled()
+    pod = await make_pod(node, namespace, "web-1", app="web")
+    async with node.agent():
+        await node.told((reference("p", policy, namespace, tenant), policy))
+        await node.scope(node.make_pod(CONTAINERD, uid(pod)))
+        await asyncio.to_thread(node.kernel.work, 2_000)
+        slot = next(iter(node.kernel.cgroups.values()))
+        captured = node.kernel.captured(slot)
+        delivered = f'headwater_agent_delivered_records_total{{tenant="{tenant}"}} {captured}.0'
+        async with asyncio.timeout(20):
+            while delivered not in (text := (await asyncio.to_thread(page, port, "metrics"))[1]):
+                await asyncio.sleep(0.1)
+        assert await asyncio.to_thread(page, port, "healthz") == (200, "ok\n")
+        for line in (
+            f'headwater_agent_captured_records_total{{tenant="{tenant}"}} {captured}.0',
+            f'headwater_agent_declared_records_total{{tenant="{tenant}"}} 0.0',
+            f'headwater_agent_owed_bytes{{tenant="{tenant}"}} 0.0',
+            'headwater_agent_hooks{state="attached"} 1.0',
+            'headwater_agent_hooks{state="missing"} 1.0',
+            "headwater_agent_scoped_pods 1.0",
+            "headwater_agent_nats_connected 1.0",
+        ):
+            assert line in text.splitlines()
+        stored = [
+            each.rpartition(" ")[2]
+            for each in text.splitlines()
+            if each.startswith(
+                ('headwater_agent_publish_seconds_bucket{le="+Inf"}', "headwater_agent_messages")
+            )
+            and ("stored" in each or "Inf" in each)
+        ]
+        assert len(stored) == 2 and stored[0] == stored[1] != "0.0"
+        page_text = (ROOT / "docs" / "operations" / "agent.md").read_text()
+        shown = {
+            each.split()[2] for each in text.splitlines() if each.startswith("# TYPE headwater")
+        }
+        written = set(re.findall(r"headwater_agent_[a-z_]+", page_text))
+        written |= {
+            f"headwater_agent{tail}" for tail in re.findall(r"`\.\.\.(_[a-z_]+)`", page_text)
+        }
+        assert shown == written, "docs/operations/agent.md lists other metrics than are shown"
+
+
+async def test_agent_that_no_new_start_would_help_is_healthy_and_a_dead_one_is_not(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    node.options = dataclasses.replace(node.options, listen=("127.0.0.1", port))
+    await node.tell()
+    async with node.agent(cannot_capture="the kernel is too old; boot another"):
+        await node.says(lambda status: status.get("captureMode") == "unsupported")
+        assert await asyncio.to_thread(page, port, "healthz") == (200, "ok\n")
+        assert 'mode="unsupported"' in (await asyncio.to_thread(page, port, "metrics"))[1]
+    async with node.agent():
+        await node.says(lambda status: status.get("captureMode") == "lsm")
+        monkeypatch.setattr(node_agent, "STUCK_AFTER_S", -1.0)
+        status, text = await asyncio.to_thread(page, port, "healthz")
+        assert (status, "has not been looked at" in text) == (503, True)
+
+
+async def test_pages_that_cannot_be_served_are_said_by_their_option(node: Node) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        node.options = dataclasses.replace(
+            node.options, listen=("127.0.0.1", taken.getsockname()[1])
+        )
+        await node.tell()
+        with pytest.raises(UnusableError, match=r"--listen 127\.0\.0\.1:"):
+            async with node.agent():
+                await asyncio.sleep(1)
 
 
 async def test_platforms_policy_reaches_pods_of_no_tenant(

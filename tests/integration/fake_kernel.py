@@ -72,6 +72,10 @@ class FakeKernel:
         self.cgroups: dict[int, int] = {}
         self.configured: list[tuple[int, int]] = []
 
+    @property
+    def hooks(self) -> dict[str, str]:
+        return {"lsm:file_open": "attached", "lsm:file_lock": "no such hook"}
+
     def ring(self) -> FakeRing:
         return FakeRing(self)
 
@@ -101,8 +105,9 @@ class FakeKernel:
         self.cgroups.pop(cgroup, None)
 
     def work(self, steps: int) -> None:
-        """Let processes of all active slots do something."""
-        slots = [slot for slot, active in self.active.items() if active]
+        """Let processes of all active slots with cgroups do something."""
+        scoped = set(self.cgroups.values())
+        slots = [slot for slot, active in self.active.items() if active and slot in scoped]
         with self.lock:
             random_workload(self.simulated, slots, steps)
 

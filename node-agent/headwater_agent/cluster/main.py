@@ -11,13 +11,15 @@ import asyncio
 import logging
 import signal
 import sys
-from collections.abc import Callable
-from contextlib import ExitStack
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import IntEnum
 from importlib import metadata
 from typing import Final
+
+from prometheus_client import CollectorRegistry
 
 from headwater_agent.attach_points import CaptureMode
 from headwater_agent.attached_kernel import AttachedKernel
@@ -29,10 +31,12 @@ from headwater_agent.cluster.api_access import (
     in_cluster,
 )
 from headwater_agent.cluster.cache import CacheError, ConfigurationCache
+from headwater_agent.cluster.metrics import AgentCollector, make_registry
 from headwater_agent.cluster.nats_credentials import CredentialsFile
 from headwater_agent.cluster.node_agent import Capturing, NodeAgent, NodeAgentSettings
 from headwater_agent.cluster.node_chains import NodeChains, NodeKeyError, NodeStatementError
 from headwater_agent.cluster.options import ClusterOptions, parse
+from headwater_agent.cluster.pages import make_application, serve
 from headwater_agent.cluster.runtime_names import RuntimeNames
 from headwater_agent.cluster.status import NodeFacts
 from headwater_agent.cluster.tenant_keys import MountedTenantKeys, TenantKeys
@@ -198,7 +202,12 @@ async def _run_capturing(
                     settings=parts.node_settings,
                 )
                 log.info("node %s captures in mode %s", options.node_name, kernel.mode)
-                await _until(stop, node)
+                collector = AgentCollector(
+                    agent, lambda: node.report, lambda: window.statistics, kernel.hooks
+                )
+                registry = make_registry(node.facts, collector)
+                async with _pages(options, node, registry):
+                    await _until(stop, node)
                 # Counting and delivering takes longest; the last word may be said meanwhile.
                 balances, _ = await asyncio.gather(agent.stop(), node.say_stopped(_LAST_WORD_S))
                 return balances
@@ -230,7 +239,33 @@ async def _run_unsupported(
             unsupported=reason,
             settings=parts.node_settings,
         )
-        await _until(stop, node)
+        async with _pages(options, node, make_registry(node.facts)):
+            await _until(stop, node)
+
+
+@asynccontextmanager
+async def _pages(
+    options: ClusterOptions, node: NodeAgent, registry: CollectorRegistry
+) -> AsyncIterator[None]:
+    """Serve the pages, if they are wanted.
+
+    Raises:
+        UnusableError: the address cannot be listened on.
+    """
+    if options.listen is None:
+        yield
+        return
+    host, port = options.listen
+    async with AsyncExitStack() as stack:
+        try:
+            pages = serve(make_application(node.problem, registry), host, port)
+            bound = await stack.enter_async_context(pages)
+        except OSError as error:
+            raise UnusableError(
+                f"--listen {host}:{port}: {error.strerror}; choose one that is free"
+            ) from error
+        log.info("pages on %s:%d", host, bound)
+        yield
 
 
 async def _until(stop: asyncio.Event, node: NodeAgent) -> None:

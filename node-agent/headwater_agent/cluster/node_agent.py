@@ -18,7 +18,7 @@ from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from headwater_prov.conditions import Condition
 
@@ -43,6 +43,10 @@ from headwater_agent.cluster.status import (
 from headwater_agent.cluster.watching import Watch
 
 log = logging.getLogger(__name__)
+
+STUCK_AFTER_S: Final = 120.0
+"""The scope is looked at every 10 s whether or not anything changes; without that for so long the
+agent is stuck."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,6 +143,7 @@ class NodeAgent:
         self._away_after_s = self._settings.away_after_s * (1 + chance())
         self._uid = ""
         self._is_stopped = False
+        self._settled_at = time.monotonic()
         self.node = NodeModel(self._node_changed)
         self.pods = PodModel(cache, self._pods_changed)
         self.cgroups = CgroupWatch(cgroup_root, self._moved.set, self._settings.cgroups)
@@ -174,6 +179,29 @@ class NodeAgent:
         async with asyncio.TaskGroup() as group:
             for task in tasks:
                 group.create_task(task)
+
+    @property
+    def facts(self) -> NodeFacts:
+        """What does not change while the agent runs."""
+        return self._facts
+
+    @property
+    def report(self) -> PlacingReport:
+        """What is in scope, as it was looked at last."""
+        return self.placer.report if self.placer is not None else PlacingReport()
+
+    def problem(self) -> str:
+        """Why the process should be started again; empty if it should not."""
+        if self._capturing is None:
+            return ""
+        try:
+            self._capturing.agent.check()
+        except RuntimeError as error:
+            return str(error)
+        since = time.monotonic() - self._settled_at
+        if since > STUCK_AFTER_S:
+            return f"the scope has not been looked at for {since:.0f} s"
+        return ""
 
     async def say_stopped(self, timeout_s: float) -> None:
         """Leave word in the status that nothing is captured any more, if it can be left in time."""
@@ -241,6 +269,7 @@ class NodeAgent:
                 self.resolver.current,
                 pods_are_known=self.pods.is_known,
             )
+            self._settled_at = time.monotonic()
             self.reporter.change()
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(self._moved.wait(), self._settings.settle_interval_s)

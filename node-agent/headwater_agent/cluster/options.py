@@ -65,6 +65,9 @@ class ClusterOptions:
     kubeconfig: Path | None = None
     """How to reach the API server from outside of a pod."""
 
+    listen: tuple[str, int] | None = None
+    """Host and port of the pages; None for none."""
+
     log_level: str = "INFO"
 
 
@@ -103,6 +106,7 @@ def parse(
     add("mode", "HEADWATER_MODE", "capture mode", "auto")
     add("log-level", "HEADWATER_LOG_LEVEL", "least level that is logged", "INFO")
     add("kubeconfig", "KUBECONFIG", "the API server from outside of a pod", optional=True)
+    add("listen", "HEADWATER_LISTEN", "HOST:PORT of /healthz and /metrics", optional=True)
     kept = QuarantineSettings()
     add(
         "quarantine-bytes",
@@ -137,6 +141,12 @@ def parse(
             parser.error(f"--{name}: {text} is no whole number; write for instance 1048576")
         return int(text)
 
+    listen = None
+    if chosen.listen:
+        host, _, port = chosen.listen.rpartition(":")
+        if not host or not port.isdecimal() or int(port) > 65535:
+            parser.error(f"--listen: {chosen.listen} is not HOST:PORT; write 127.0.0.1:9464")
+        listen = (host.strip("[]"), int(port))
     return ClusterOptions(
         node_name=chosen.node_name,
         nats_servers=servers,
@@ -148,6 +158,7 @@ def parse(
         runtime_state=Path(chosen.runtime_state) if chosen.runtime_state else None,
         mode=chosen.mode,
         kubeconfig=Path(chosen.kubeconfig) if chosen.kubeconfig else None,
+        listen=listen,
         log_level=chosen.log_level.upper(),
         quarantine=QuarantineSettings(
             pod_bytes=whole("quarantine-bytes", chosen.quarantine_bytes),

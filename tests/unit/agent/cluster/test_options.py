@@ -53,7 +53,7 @@ def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
     )
     assert said == set(rows)
-    assert len(said) == 14
+    assert len(said) == 15
 
 
 def test_page_explains_every_reason_and_condition() -> None:
