@@ -14,6 +14,9 @@ from headwater_agent.batch import Batch, BatchLimits
 from headwater_agent.node import NodeIdentity
 from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_agent.ring import RingChunk
+from headwater_prov.reading import parse_document
+from headwater_prov.stream import SequenceRange
+from headwater_prov.validation import Validator
 
 from bench.pipeline.simulation import SimulatedKernel
 
@@ -122,3 +125,17 @@ def _names(document: dict[str, Any]) -> Iterable[str]:
 def graphs(batches: Iterable[Batch], tenant: str) -> list[Batch]:
     """The graph batches of a tenant."""
     return [batch for batch in batches if batch.tenant == tenant and batch.klass == "graph"]
+
+
+def validate(batches: Iterable[Batch], tenant: str) -> None:
+    """A tenant's documents keep every rule of the stream."""
+    validator = Validator()
+    for batch in batches:
+        if batch.tenant == tenant and batch.klass != "machine":
+            validator.feed(
+                parse_document(zstandard.decompress(batch.payload)),
+                origin=NODE.origin,
+                numbers=SequenceRange(batch.first, batch.last),
+                epoch=batch.headers.get("Hw-Epoch", ""),
+            )
+    assert validator.finish() == []

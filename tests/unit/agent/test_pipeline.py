@@ -12,7 +12,6 @@ import pytest
 import zstandard
 from headwater_agent.batch import Batch
 from headwater_prov.reading import parse_document
-from headwater_prov.stream import SequenceRange
 from headwater_prov.validation import Rule, Validator
 from headwater_prov.vocabulary import GapReason, Relation
 from hypothesis import given, settings
@@ -21,7 +20,7 @@ from jsonschema import Draft202012Validator
 
 from bench.pipeline.simulation import Process, SimulatedKernel
 from bench.pipeline.workloads import random_workload
-from tests.unit.agent.harness import KEYS, NODE, Fed, document_of, feed, graphs
+from tests.unit.agent.harness import KEYS, Fed, document_of, feed, graphs, validate
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
 
@@ -68,16 +67,7 @@ def test_g4_documents_keep_every_rule_of_the_stream(
         max_records=max_records,
     )
     for tenant in KEYS:
-        validator = Validator()
-        for batch in fed.batches:
-            if batch.tenant == tenant and batch.klass != "machine":
-                validator.feed(
-                    parse_document(zstandard.decompress(batch.payload)),
-                    origin=NODE.origin,
-                    numbers=SequenceRange(batch.first, batch.last),
-                    epoch=batch.headers.get("Hw-Epoch", ""),
-                )
-        assert validator.finish() == []
+        validate(fed.batches, tenant)
 
 
 @settings(max_examples=30, deadline=None)

@@ -14,8 +14,6 @@ from headwater_agent.settings import QuarantineSettings
 from headwater_prov.document import Document
 from headwater_prov.policy import CompiledPolicy
 from headwater_prov.reading import parse_document
-from headwater_prov.stream import SequenceRange
-from headwater_prov.validation import Validator
 from headwater_prov.vocabulary import GapReason, Relation, VertexType
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -23,7 +21,7 @@ from hypothesis import strategies as st
 from bench.pipeline.simulation import SimulatedKernel
 from bench.pipeline.workloads import random_workload
 from tests.unit.agent.cluster.policies import compiled
-from tests.unit.agent.harness import CLOCK_OFFSET_NS, KEYS, NODE, Fed, graphs
+from tests.unit.agent.harness import CLOCK_OFFSET_NS, KEYS, NODE, Fed, graphs, validate
 from tests.unit.agent.test_pipeline import captured, ledger
 
 WEB = compiled("web")
@@ -62,19 +60,6 @@ def gaps(batches: list[Batch], tenant: str) -> dict[GapReason, int]:
 
 def documents(batches: list[Batch], tenant: str) -> list[Document]:
     return [parse_document(zstandard.decompress(each.payload)) for each in graphs(batches, tenant)]
-
-
-def validate(batches: list[Batch], tenant: str) -> None:
-    validator = Validator()
-    for batch in batches:
-        if batch.tenant == tenant and batch.klass != "machine":
-            validator.feed(
-                parse_document(zstandard.decompress(batch.payload)),
-                origin=NODE.origin,
-                numbers=SequenceRange(batch.first, batch.last),
-                epoch=batch.headers.get("Hw-Epoch", ""),
-            )
-    assert validator.finish() == []
 
 
 @settings(max_examples=40, deadline=None)
