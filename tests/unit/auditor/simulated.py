@@ -195,8 +195,7 @@ class Node:
             if random.random() < 0.3:
                 await asyncio.sleep(0.001)
         if killed:
-            await asyncio.sleep(0.002)
-            self.owed = []
+            await asyncio.sleep(0.002)  # the spool stays as it was
         else:
             self.owed = await queue.drain()
         running.cancel()

@@ -393,6 +393,21 @@ def test_g7_records_lost_in_silence_are_found(tmp_path: Path) -> None:
     assert "11-12" in report.findings[0].text
 
 
+def test_g7_a_beginning_made_anew_with_the_nodes_key_does_not_join(tmp_path: Path) -> None:
+    """What the node itself has signed later is chained to what was really there."""
+    key, made = NodeKey.generate(), []
+    for records in (10, 11):
+        directory = tmp_path / str(records)
+        directory.mkdir()
+        stream = Stream()
+        Node(directory, key=key).run(stream, 9, records=records)
+        made.append(stream.messages)
+    real, forged = made
+    report = verify(Stream().rewritten([*forged[:5], *real[5:]]))
+    assert Kind.FORKED in kinds(report)
+    assert "position 6 is chained to another message" in report.findings[0].text
+
+
 # -- what an earlier verification remembers --------------------------------------------------------
 
 
