@@ -711,6 +711,99 @@ static void do_churn(void)
 	DO(waitpid(child, &status, 0));
 }
 
+/*
+ * steps: the lines of the file "steps", each a letter and what it needs. Numbers are
+ * descriptors, which the script chooses.
+ *
+ *   o FD FLAGS NAME   open             r FD   read a byte    w FD   write a byte
+ *   c FD NAME         create           g FD   fstat          l FD   flock
+ *   p READ WRITE      pipe             x FD   close
+ *   L NAME NEW        link             N NAME NEW   rename
+ *   F                 fork: the child does what follows up to its E, the parent waits
+ */
+static char steps[65536];
+
+static void place(int fd, int wanted)
+{
+	check(fd, "a descriptor");
+	if (fd == wanted)
+		return;
+	DO(dup2(fd, wanted));
+	DO(close(fd));
+}
+
+static char *step(char *line)
+{
+	char name[64] = "", other[64] = "";
+	int one = 0, two = 0, ends[2], depth, status;
+	char *end = strchr(line, '\n');
+	pid_t child;
+
+	*end = 0;
+	switch (*line) {
+	case 'o':
+		sscanf(line + 1, "%d %d %63s", &one, &two, name);
+		place(open(name, two), one);
+		break;
+	case 'c':
+		sscanf(line + 1, "%d %63s", &one, name);
+		place(open(name, O_WRONLY | O_CREAT | O_EXCL, 0644), one);
+		break;
+	case 'p':
+		sscanf(line + 1, "%d %d", &one, &two);
+		DO(pipe(ends));
+		place(ends[0], one);
+		place(ends[1], two);
+		break;
+	case 'L':
+	case 'N':
+		sscanf(line + 1, "%63s %63s", name, other);
+		DO(*line == 'L' ? link(name, other) : rename(name, other));
+		break;
+	case 'F':
+		child = fork();
+		check(child, "fork");
+		if (!child)
+			break;
+		DO(waitpid(child, &status, 0));
+		if (status)
+			_exit(97);
+		for (depth = 1; depth;) {
+			line = end + 1;
+			end = strchr(line, '\n');
+			depth += (*line == 'F') - (*line == 'E');
+		}
+		break;
+	case 'E':
+		_exit(0);
+	default:
+		sscanf(line + 1, "%d", &one);
+		if (*line == 'r')
+			DO(read(one, buffer, 1));
+		else if (*line == 'w')
+			DO(write(one, "x", 1));
+		else if (*line == 'g')
+			DO(syscall(SYS_fstat, one, buffer));
+		else if (*line == 'l')
+			DO(flock(one, LOCK_SH));
+		else if (*line == 'x')
+			DO(close(one));
+	}
+	return end + 1;
+}
+
+static void do_steps(void)
+{
+	int fd = opened("steps", O_RDONLY);
+	char *line = steps;
+
+	DO(read(fd, steps, sizeof(steps) - 1));
+	DO(close(fd));
+	mark();
+	while (*line)
+		line = step(line);
+}
+
 static const struct {
 	const char *name;
 	void (*act)(void);
@@ -767,6 +860,7 @@ static const struct {
 	{ "two-steps", do_two_steps },
 	{ "flood", do_flood },
 	{ "churn", do_churn },
+	{ "steps", do_steps },
 };
 
 static void enter(char **words)
