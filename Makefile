@@ -32,6 +32,7 @@ setup-test:
 	@/usr/bin/python3 setup/venv.py
 	@/usr/bin/python3 setup/kernels.py $(KERNELS)
 	@/usr/bin/python3 setup/control_plane.py
+	@/usr/bin/python3 setup/helm.py
 
 .PHONY: kernels
 kernels: ## the stock kernels of the node VM, into the cache
@@ -70,6 +71,7 @@ test-integration: setup ## the tests with a real nats-server
 .PHONY: test-cluster
 test-cluster: setup ## the tests with a real Kubernetes API server
 	@/usr/bin/python3 setup/control_plane.py
+	@/usr/bin/python3 setup/helm.py
 	@$(PYTEST) tests/cluster
 
 .PHONY: test-e2e
