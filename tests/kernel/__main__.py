@@ -22,6 +22,9 @@ from tests.kernel.behaviours import PROGRAMS, build
 
 ROOT = Path(__file__).resolve().parents[2]
 LOGS = ROOT / "build" / "kernel-suite"
+SEED = "HEADWATER_SCRIPT_SEED"
+"""Of test_scripts.py, for one script alone; a guest does not inherit it by itself."""
+
 BOOT = {CaptureMode.FENTRY: "lsm=lockdown,capability,landlock,yama,apparmor"}
 """Kernel parameters under which a mode is the best that there is."""
 
@@ -41,7 +44,14 @@ class Session:
         vm += ["--cpus", str(cpus), "--memory", "3G"]
         vm += ["--append", BOOT[mode], "--"] if mode in BOOT else ["--"]
         # Files of the tests live in memory: 9p is the host's business, not what is tested.
-        inside = ["env", "HEADWATER_NODE_VM=1", "TMPDIR=/dev/shm", "PYTHONDONTWRITEBYTECODE=1"]
+        passed = [f"{SEED}={os.environ[SEED]}"] if SEED in os.environ else []
+        inside = [
+            "env",
+            *passed,
+            "HEADWATER_NODE_VM=1",
+            "TMPDIR=/dev/shm",
+            "PYTHONDONTWRITEBYTECODE=1",
+        ]
         pytest = [sys.executable, "-m", "pytest", "-p", "no:cacheprovider", "--color=no"]
         pytest += ["-o", "timeout=600", f"--junitxml={stem}.xml"]
         output = None if shown else self.log.open("wb")
