@@ -139,8 +139,8 @@ def test_compiling_for_a_damaged_file_ends_with_its_message_alone(tmp_path: Path
     file, output = tmp_path / "cut.btf", tmp_path / "out" / "programs.json"
     file.write_bytes(kernel_btf()[:100_000])
     output.parent.mkdir()
-    command = [sys.executable, "-m", "headwater_agent.compile", str(file), "6.1.0", str(output)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    command = [sys.executable, "-m", "headwater_agent.compile", str(file), "6.1.0", "lsm"]
+    done = subprocess.run([*command, str(output)], capture_output=True, text=True)
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.startswith(f"{file} is damaged: BTF is cut off: it has 100000 bytes")
     assert len(done.stderr.splitlines()) == 1
