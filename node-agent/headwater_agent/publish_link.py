@@ -11,6 +11,7 @@ know what became, and gives up for ever when a token expires. Links are made by
 import asyncio
 import contextlib
 import logging
+import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
@@ -61,6 +62,10 @@ class ConnectionOptions:
 
     sign_nonce: Callable[[str], bytes]
     """Proves that the token's user key is ours: the base64 signature of the server's challenge."""
+
+    make_tls: Callable[[], ssl.SSLContext | None] = lambda: None
+    """Whom to trust, read before each connection; None for the system's authorities, where a URL
+    demands TLS."""
 
 
 @dataclass(slots=True)
@@ -129,6 +134,7 @@ class Link:
                 ping_interval=_PING_INTERVAL_S,
                 pending_size=_BUFFER_BYTES,
                 inbox_prefix=options.inbox_prefix,
+                tls=options.make_tls(),
                 user_jwt_cb=lambda: bytearray(token.text.encode("ascii")),
                 signature_cb=options.sign_nonce,
                 closed_cb=closed,

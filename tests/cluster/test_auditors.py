@@ -11,6 +11,7 @@ import json
 import secrets
 import time
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,16 @@ import nats.errors
 import pytest
 from headwater_auditor import TenantStream
 from headwater_operator.accounts import Credentials, claims
+from headwater_operator.cluster.api import KubernetesApi
+from headwater_operator.cluster.connection import connect
+from headwater_operator.cluster.kinds import READ
+from headwater_operator.cluster.observed import Cluster, observe
+from headwater_operator.cluster.provisioned import Provisioned
+from headwater_operator.cluster.settings import OperatorSettings
+from headwater_operator.provisioning.agents import IssuedAgents
+from headwater_operator.provisioning.provisioner import Provisioner
 from headwater_operator.provisioning.records import decode_data
+from headwater_operator.provisioning.settings import NatsSettings
 from nats.aio.client import Client
 from nats.aio.msg import Msg
 
@@ -493,6 +503,49 @@ def test_new_tenant_keys_renew_every_auditor_and_cut_nobody(team: Team, platform
     new = claims.read(team.credentials("web").token)
     assert new is not None and new.issuer == platform.account(team.name).auditor.public
     asyncio.run(_connect(platform, team.credentials("web")))
+
+
+async def test_credentials_are_replaced_before_their_end_and_the_old_stay_good(
+    control_plane: ControlPlane, servers: NatsServers, platform: Platform
+) -> None:
+    """An operator in this process whose clock is put forward; its NATS' is not."""
+    team = await asyncio.to_thread(Team, platform)
+    await asyncio.to_thread(team.apply, "web", credentialLife="10m")
+    await asyncio.to_thread(team.wait, "web")
+    first = team.credentials("web")
+    platform.operator.kill()
+    ahead_s = 0.0
+    client = await connect(OperatorSettings(), control_plane.admin_kubeconfig)
+    try:
+        api = KubernetesApi(client)
+        cluster = Cluster()
+        for kind in READ:
+            found, version = await api.list(kind, partial(observe, kind))
+            cluster.relist(kind, found, version)
+        provisioner = Provisioner(
+            api,
+            cluster,
+            Provisioned(is_configured=True),
+            NatsSettings(tuple(servers.urls)),
+            IssuedAgents(),
+            clock=lambda: time.time() + ahead_s,
+        )
+        await provisioner.once()
+        ahead_s = 380.0
+        await provisioner.once()
+        assert team.credentials("web").token == first.token, "two thirds are not over"
+        ahead_s = 410.0
+        await provisioner.once()
+        second = team.credentials("web")
+        assert second.key.public != first.key.public
+        assert second.expires_at > first.expires_at + 400
+        for user in (first, second):
+            await _connect(platform, user)
+    finally:
+        await client.close()
+        platform.operator.start()
+        await asyncio.to_thread(platform.operator.wait_ready)
+        team.api.delete(f"/api/v1/namespaces/{team.namespace}")
 
 
 def test_auditor_library_reads_with_the_secrets_files(

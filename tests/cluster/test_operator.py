@@ -692,6 +692,13 @@ def test_agent_may_do_nothing_else(
 
 REFUSED_TO_THE_OPERATOR = [
     ("GET", "/api/v1/secrets"),
+    ("GET", "/api/v1/namespaces/default/secrets"),
+    ("GET", "/api/v1/namespaces/default/secrets/any"),
+    ("DELETE", "/api/v1/namespaces/default/secrets/any"),
+    ("GET", f"/api/v1/namespaces/{SYSTEM}/secrets/any"),
+    ("PUT", f"/api/v1/namespaces/{SYSTEM}/secrets/any"),
+    ("DELETE", f"{HEADWATER}/namespaces/default/provenanceauditors/none"),
+    ("POST", "/api/v1/namespaces/default/serviceaccounts/default/token"),
     ("GET", "/api/v1/pods"),
     ("GET", "/api/v1/configmaps"),
     ("GET", "/apis/rbac.authorization.k8s.io/v1/clusterroles"),
@@ -708,6 +715,62 @@ def test_operator_may_do_no_more_than_it_does(
 ) -> None:
     api = control_plane.api_for_token(control_plane.token(SYSTEM, "headwater-operator"))
     assert api.exchange(method, path).status == 403
+
+
+SECRETS_REFUSED_TO_THE_OPERATOR: list[tuple[str, dict[str, Any]]] = [
+    ("default", {}),
+    ("default", {"labels": {"headwater.dev/keys": "tenant"}}),
+    ("default", {"ownerReferences": [{"apiVersion": "v1", "kind": "ConfigMap"}]}),
+    ("default", {"ownerReferences": [{"apiVersion": "headwater.dev/v1alpha1", "kind": "X"}]}),
+    (SYSTEM, {}),
+    (SYSTEM, {"labels": {"app": "headwater"}}),
+]
+
+
+@pytest.mark.parametrize(("namespace", "metadata"), SECRETS_REFUSED_TO_THE_OPERATOR)
+def test_operator_makes_and_changes_no_secret_but_its_own(
+    api: Api, control_plane: ControlPlane, namespace: str, metadata: dict[str, Any]
+) -> None:
+    operator = control_plane.api_for_token(control_plane.token(SYSTEM, "headwater-operator"))
+    path = f"/api/v1/namespaces/{namespace}/secrets"
+    for owner in metadata.get("ownerReferences", ()):
+        owner.update(name="any", uid="any", controller=True)
+    name = f"secret-{secrets.token_hex(4)}"
+    body = {"metadata": {"name": name, **metadata}, "stringData": {"password": "mine"}}
+    assert operator.exchange("POST", path, body).status == 422
+    plain = {"metadata": {"name": name}, "stringData": {"password": "mine"}}
+    api.create(path, plain)
+    try:
+        patch = "application/merge-patch+json"
+        for change in ({}, {"data": {"password": None}}, {"metadata": metadata}):
+            answer = operator.exchange("PATCH", f"{path}/{name}", change, content_type=patch)
+            assert answer.status == 422 and "mine" not in str(answer.body)
+        if namespace == SYSTEM:
+            assert operator.exchange("DELETE", f"{path}/{name}").status == 422
+    finally:
+        api.delete(f"{path}/{name}")
+
+
+def test_operator_makes_no_token_of_a_service_account(control_plane: ControlPlane) -> None:
+    """A Secret of that type would be filled in with one, in whatever namespace."""
+    operator = control_plane.api_for_token(control_plane.token(SYSTEM, "headwater-operator"))
+    owner = {
+        "apiVersion": "headwater.dev/v1alpha1",
+        "kind": "ProvenanceAuditor",
+        "name": "a",
+        "uid": "a",
+        "controller": True,
+    }
+    body = {
+        "metadata": {
+            "name": "token",
+            "ownerReferences": [owner],
+            "annotations": {"kubernetes.io/service-account.name": "default"},
+        },
+        "type": "kubernetes.io/service-account-token",
+    }
+    answer = operator.exchange("POST", "/api/v1/namespaces/default/secrets", body)
+    assert answer.status == 422 and "not of type Opaque" in str(answer.body)
 
 
 @pytest.fixture

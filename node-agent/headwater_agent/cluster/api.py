@@ -152,6 +152,18 @@ class KubernetesApi:
             orjson.dumps({"status": status}),
         )
 
+    async def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Ask by a body, and return the answer.
+
+        Args:
+            path: of the page.
+            body: sent as JSON.
+
+        Raises:
+            ApiError: and its kinds.
+        """
+        return await self._whole("POST", path, {}, orjson.dumps(body))
+
     # -- one request -----------------------------------------------------------------------------
 
     def _open(self) -> aiohttp.ClientSession:
@@ -201,7 +213,7 @@ class KubernetesApi:
                 self._access.server + path,
                 params=query,
                 data=body,
-                headers=self._headers(body),
+                headers=self._headers(method, body),
                 timeout=limits,
                 allow_redirects=False,
             ) as response:
@@ -216,12 +228,12 @@ class KubernetesApi:
         except (aiohttp.ClientError, OSError) as error:
             raise ApiUnreachableError(f"{path}: {str(error) or repr(error)}") from error
 
-    def _headers(self, body: bytes | None) -> dict[str, str]:
+    def _headers(self, method: str, body: bytes | None) -> dict[str, str]:
         headers = {}
         if self._access.token is not None:
             headers["Authorization"] = f"Bearer {self._access.token()}"
         if body is not None:
-            headers["Content-Type"] = _MERGE_PATCH
+            headers["Content-Type"] = _MERGE_PATCH if method == "PATCH" else "application/json"
         return headers
 
     async def _refusal(self, response: aiohttp.ClientResponse) -> ApiError:

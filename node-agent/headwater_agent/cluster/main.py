@@ -33,6 +33,7 @@ from headwater_agent.cluster.api_access import (
 from headwater_agent.cluster.cache import CacheError, ConfigurationCache
 from headwater_agent.cluster.metrics import AgentCollector, make_registry
 from headwater_agent.cluster.nats_credentials import CredentialsFile
+from headwater_agent.cluster.nats_exchange import ExchangedCredentials, trusted
 from headwater_agent.cluster.node_agent import Capturing, NodeAgent, NodeAgentSettings
 from headwater_agent.cluster.node_chains import NodeChains, NodeKeyError, NodeStatementError
 from headwater_agent.cluster.options import ClusterOptions, parse
@@ -44,7 +45,7 @@ from headwater_agent.kernel_port import KernelPort
 from headwater_agent.load import Capture, CaptureError
 from headwater_agent.node import NodeIdentity, NodeIdentityError
 from headwater_agent.probe import active_lsms
-from headwater_agent.publish import PublishWindow
+from headwater_agent.publish import ConnectionOptions, PublishWindow
 from headwater_agent.service import Agent, Balance
 from headwater_agent.settings import AgentSettings
 from headwater_agent.spool import CorruptSpoolError
@@ -168,7 +169,7 @@ async def _run_capturing(
     except (NodeKeyError, NodeStatementError) as error:
         raise UnusableError(str(error)) from error
     window = PublishWindow(
-        CredentialsFile(options.nats_credentials).options(options.nats_servers, identity.token),
+        _nats_access(options, identity, signing),
         node=identity.token,
         max_bytes=parts.settings.delivery.window_bytes,
     )
@@ -216,6 +217,24 @@ async def _run_capturing(
             raise
     finally:
         await window.stop()
+
+
+def _nats_access(
+    options: ClusterOptions, identity: NodeIdentity, signing: NodeChains
+) -> ConnectionOptions:
+    """Who the agent is to NATS: by the operator's word, or by a file."""
+    credentials: CredentialsFile | ExchangedCredentials
+    if options.nats_credentials is not None:
+        credentials = CredentialsFile(options.nats_credentials)
+    else:
+        credentials = ExchangedCredentials(
+            options.operator,
+            options.operator_token,
+            trusted(options.operator_ca),
+            signing_key=signing.key.public,
+            keep_statement=signing.store_statement,
+        )
+    return credentials.options(options.nats_servers, identity.token, trusted(options.nats_ca))
 
 
 async def _run_unsupported(

@@ -2,13 +2,15 @@
 """Who the agent is to NATS, from a credentials file that is mounted into the pod.
 
 Why: the file is replaced when it is renewed, so it is read before each connection; the publish
-window renews by a new connection in time (G3). The only module here that imports nkeys.
+window renews by a new connection in time (G3). In a cluster with an operator that exchanges tokens
+no file is needed, see `nats_exchange`.
 Called by `main`; next, `headwater_agent.publish`.
 """
 
 import base64
 import binascii
 import re
+import ssl
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,6 +24,9 @@ from headwater_agent.publish_link import ConnectionOptions, UserToken
 _SECTION: Final = re.compile(
     r"-{3,}BEGIN (?P<what>[A-Z ]+)-{3,}\s+(?P<text>\S+)\s+-{3,}END (?P=what)-{3,}", re.ASCII
 )
+
+MakeTls = Callable[[], ssl.SSLContext | None]
+"""Reads the certificates of NATS' authority."""
 
 _UNLIMITED_S: Final = 3600.0
 """A token without an end is taken as one of an hour: the file may have been replaced by then."""
@@ -39,18 +44,22 @@ class CredentialsFile:
         self._clock = clock
         self._seed = b""
 
-    def options(self, servers: tuple[str, ...], node: str) -> ConnectionOptions:
+    def options(
+        self, servers: tuple[str, ...], node: str, make_tls: MakeTls = lambda: None
+    ) -> ConnectionOptions:
         """How to reach NATS with it.
 
         Args:
             servers: URLs.
             node: the node token; the account lets it receive in this inbox only.
+            make_tls: whom to trust; None for the system's authorities.
         """
         return ConnectionOptions(
             servers=servers,
             inbox_prefix=f"_INBOX_{node}",
             fetch_token=self.fetch,
             sign_nonce=self.sign,
+            make_tls=make_tls,
         )
 
     async def fetch(self) -> UserToken:

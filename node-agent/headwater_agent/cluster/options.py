@@ -12,6 +12,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
+from headwater_prov.endpoints import check_encrypted
+
 from headwater_agent.settings import QuarantineSettings
 
 EPILOG: Final = """\
@@ -27,6 +29,9 @@ stays. A stop takes as long as NATS needs, 40 seconds at most: give the pod 60.
 """
 
 
+_OPERATOR_TOKEN: Final = Path("/var/run/secrets/headwater/token")
+
+
 @dataclass(frozen=True, slots=True)
 class ClusterOptions:
     """The options, each checked for its form."""
@@ -37,8 +42,9 @@ class ClusterOptions:
     nats_servers: tuple[str, ...]
     """URLs; any of them will do."""
 
-    nats_credentials: Path
-    """The node's `.creds` file; it may be replaced at any time."""
+    nats_credentials: Path | None
+    """The node's `.creds` file; it may be replaced at any time. None where `operator` gives
+    tokens."""
 
     tenant_keys: Path
     """Directory with a file for each tenant, 32 bytes each."""
@@ -61,6 +67,19 @@ class ClusterOptions:
 
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
     """What is kept of pods that the API server has not told of."""
+
+    nats_ca: Path | None = None
+    """Certificate of NATS' authority; None for the system's."""
+
+    operator: str = ""
+    """URL of the operator's exchange, where the pod's token is exchanged for one of NATS; empty
+    where `nats_credentials` are given."""
+
+    operator_ca: Path | None = None
+    """Certificate of the exchange's authority; None for the system's."""
+
+    operator_token: Path = _OPERATOR_TOKEN
+    """The pod's projected token with the operator's audience; kubelet replaces it."""
 
     kubeconfig: Path | None = None
     """How to reach the API server from outside of a pod."""
@@ -97,7 +116,21 @@ def parse(
 
     add("node-name", "NODE_NAME", "name of this Node")
     add("nats", "HEADWATER_NATS", "URLs of NATS, with commas")
-    add("nats-credentials", "HEADWATER_NATS_CREDENTIALS", "this node's .creds file")
+    add("nats-ca", "HEADWATER_NATS_CA", "certificate of NATS' authority", optional=True)
+    add("operator", "HEADWATER_OPERATOR", "URL of the operator's exchange", optional=True)
+    add("operator-ca", "HEADWATER_OPERATOR_CA", "certificate of its authority", optional=True)
+    add(
+        "operator-token",
+        "HEADWATER_OPERATOR_TOKEN",
+        "the pod's token for it",
+        str(_OPERATOR_TOKEN),
+    )
+    add(
+        "nats-credentials",
+        "HEADWATER_NATS_CREDENTIALS",
+        "this node's .creds file, instead of --operator",
+        optional=True,
+    )
     add("tenant-keys", "HEADWATER_TENANT_KEYS", "directory of the tenants' keys")
     add("state", "HEADWATER_STATE", "directory that survives a restart", "/var/lib/headwater")
     add("cgroup-root", "HEADWATER_CGROUP_ROOT", "the node's cgroup v2 hierarchy", "/sys/fs/cgroup")
@@ -129,7 +162,17 @@ def parse(
     chosen = parser.parse_args(arguments)
     servers = tuple(filter(None, (each.strip() for each in chosen.nats.split(","))))
     if not servers:
-        parser.error("--nats: names no server; write for instance nats://nats.headwater:4222")
+        parser.error("--nats: names no server; write for instance tls://nats.headwater:4222")
+    if bool(chosen.operator) == bool(chosen.nats_credentials):
+        parser.error(
+            "--operator or --nats-credentials: write one of them, the first where an operator "
+            "exchanges tokens"
+        )
+    try:
+        check_encrypted(servers, "--nats")
+        check_encrypted(filter(None, [chosen.operator]), "--operator")
+    except ValueError as error:
+        parser.error(str(error))
     if not chosen.node_name:
         parser.error("--node-name: is empty; set it from spec.nodeName")
     levels = ("DEBUG", "INFO", "WARNING", "ERROR")
@@ -150,7 +193,11 @@ def parse(
     return ClusterOptions(
         node_name=chosen.node_name,
         nats_servers=servers,
-        nats_credentials=Path(chosen.nats_credentials),
+        nats_credentials=Path(chosen.nats_credentials) if chosen.nats_credentials else None,
+        nats_ca=Path(chosen.nats_ca) if chosen.nats_ca else None,
+        operator=chosen.operator or "",
+        operator_ca=Path(chosen.operator_ca) if chosen.operator_ca else None,
+        operator_token=Path(chosen.operator_token),
         tenant_keys=Path(chosen.tenant_keys),
         state=Path(chosen.state),
         cgroup_root=Path(chosen.cgroup_root),

@@ -21,7 +21,7 @@ from headwater_operator.accounts.errors import (
     StreamRefusedError,
     TenantNameError,
 )
-from headwater_operator.accounts.key_pair import KeyPair, Role
+from headwater_operator.accounts.key_pair import KeyPair, Role, is_public_key
 from headwater_operator.accounts.keys import OperatorKeys, TenantAccount, check_tenant_name
 from headwater_operator.accounts.monitoring import (
     ConnectedUser,
@@ -84,6 +84,7 @@ __all__ = [
     "delete_accounts",
     "delete_stream",
     "ensure_stream",
+    "is_public_key",
     "measure_storage",
     "push_account",
     "share_out",

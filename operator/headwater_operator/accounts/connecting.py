@@ -6,6 +6,7 @@ the embedded NATS and by the operator's provisioning; next come `push`, `streams
 """
 
 import asyncio
+import contextlib
 import logging
 import ssl
 from collections.abc import AsyncIterator, Sequence
@@ -24,6 +25,7 @@ Connection = Client
 log = logging.getLogger(__name__)
 
 _CONNECT_TIMEOUT_S = 5
+_CLOSE_TIMEOUT_S = 2.0
 
 
 @asynccontextmanager
@@ -67,7 +69,7 @@ async def connected(
     try:
         await client.connect(list(servers), **options, **user.connection_options())
     except (nats.errors.Error, OSError, TimeoutError) as error:
-        await client.close()  # a failed `connect` leaves its socket open
+        await _close(client)  # a failed `connect` leaves its socket open
         reason = said[-1] if said else repr(error)
         raise ServerUnreachableError(
             f"{', '.join(servers)}: no connection as {user.name}: {reason}",
@@ -76,4 +78,17 @@ async def connected(
     try:
         yield client
     finally:
-        await client.close()
+        await _close(client)
+
+
+async def _close(client: Client) -> None:
+    """Close a connection, without waiting for a peer that does not say goodbye."""
+    closing = asyncio.create_task(client.close())
+    _, unfinished = await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+    if unfinished:
+        log.debug("a connection to NATS is cut, it does not close")
+        writer = getattr(client._transport, "_io_writer", None)
+        if writer is not None:
+            writer.transport.abort()
+    with contextlib.suppress(nats.errors.Error, OSError):
+        await closing

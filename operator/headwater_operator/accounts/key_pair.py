@@ -7,6 +7,7 @@ Promise: G5, a seed of one role cannot be used in the place of another.
 """
 
 import base64
+import binascii
 import os
 from enum import Enum
 from typing import Self
@@ -40,6 +41,21 @@ def is_signed_by(public: str, data: bytes, signature: bytes) -> bool:
     except (BadSignatureError, TypeError, ValueError):
         return False
     return True
+
+
+def is_public_key(text: str, role: Role) -> bool:
+    """Tell whether a text is the public key of something with this role, its checksum included."""
+    try:
+        raw = base64.b32decode(text + "=" * (-len(text) % 8))
+    except (binascii.Error, ValueError):
+        return False
+    checksum = int.from_bytes(raw[33:], "little")
+    return (
+        len(raw) == 35
+        and text[:1] == role.value
+        and raw[0] == _PREFIX[role]
+        and binascii.crc_hqx(raw[:33], 0) == checksum
+    )
 
 
 class KeyPair:

@@ -10,6 +10,7 @@ was lost, a bug); 2 for a wrong argument or no way to reach Kubernetes.
 
 import argparse
 import asyncio
+import contextlib
 import logging
 import os
 import secrets
@@ -35,9 +36,17 @@ from headwater_operator.cluster.serving import Health, make_application, serve
 from headwater_operator.cluster.settings import OperatorSettings
 from headwater_operator.cluster.watches import watch
 from headwater_operator.provisioning.agents import IssuedAgents
-from headwater_operator.provisioning.options import add_nats_options, nats_settings
+from headwater_operator.provisioning.exchange import Exchange
+from headwater_operator.provisioning.exchange_page import serve_exchange
+from headwater_operator.provisioning.options import (
+    add_exchange_options,
+    add_nats_options,
+    exchange_settings,
+    nats_settings,
+)
 from headwater_operator.provisioning.provisioner import Provisioner
-from headwater_operator.provisioning.settings import NatsSettings
+from headwater_operator.provisioning.settings import ExchangeSettings, NatsSettings
+from headwater_operator.provisioning.vault import AgentKeys
 
 log = logging.getLogger(__name__)
 
@@ -98,6 +107,7 @@ def parser() -> argparse.ArgumentParser:
         "else headwater-system)",
     )
     add_nats_options(one)
+    add_exchange_options(one)
     one.add_argument("--log-format", choices=["json", "text"], default="json")
     one.add_argument("--log-level", choices=["debug", "info", "warning", "error"], default="info")
     return one
@@ -132,6 +142,7 @@ async def operate(
     namespace: str,
     settings: OperatorSettings,
     nats: NatsSettings | None = None,
+    exchange: ExchangeSettings | None = None,
 ) -> None:
     """Run the operator until SIGTERM or SIGINT.
 
@@ -141,6 +152,7 @@ async def operate(
         namespace: of the Lease.
         settings: every number.
         nats: where NATS is; None leaves tenants without accounts.
+        exchange: where agents get their tokens; None for nowhere.
 
     Raises:
         ConnectionSetupError: there is nothing to connect with.
@@ -153,8 +165,9 @@ async def operate(
         provisioned = Provisioned(is_configured=nats is not None)
         reconciler = Reconciler(api, settings, provisioned=provisioned)
         parts: list[Callable[[], Coroutine[None, None, None]]] = [reconciler.run]
+        issued = IssuedAgents()
         if nats is not None:
-            provisioner = Provisioner(api, reconciler.cluster, provisioned, nats, IssuedAgents())
+            provisioner = Provisioner(api, reconciler.cluster, provisioned, nats, issued)
             reconciler.listeners.append(provisioner.notice)
             parts.append(provisioner.run)
         listing = Listing(api, reconciler.cluster, settings)
@@ -170,8 +183,15 @@ async def operate(
                 for part in parts:
                     running.create_task(part())
 
-        async with serve(make_application(health, reconciler, registry), *listen) as port:
+        async with contextlib.AsyncExitStack() as served:
+            pages = make_application(health, reconciler, registry)
+            port = await served.enter_async_context(serve(pages, *listen))
             log.info("serving /healthz, /readyz and /metrics on port %d", port)
+            if nats is not None and exchange is not None:
+                keys = AgentKeys(api, nats.namespace, nats.secret)
+                giving = Exchange(api, reconciler.cluster, keys, issued, exchange)
+                port = await served.enter_async_context(serve_exchange(giving, exchange))
+                log.info("agents get their tokens at port %d", port)
             stopping, watches_end = asyncio.Event(), threading.Event()
             for number in (signal.SIGTERM, signal.SIGINT):
                 asyncio.get_running_loop().add_signal_handler(number, stopping.set)
@@ -220,6 +240,7 @@ def main() -> int:
                 namespace=namespace,
                 settings=OperatorSettings(),
                 nats=nats_settings(options, namespace),
+                exchange=exchange_settings(options, namespace),
             )
         )
     except (ConnectionSetupError, QuotaError, ValueError) as error:
@@ -227,8 +248,8 @@ def main() -> int:
         return 2
     except OSError as error:
         print(
-            f"headwater-operator: {options.listen} cannot be listened on: {error.strerror}; "
-            "choose another with --listen",
+            f"headwater-operator: {options.listen} or {options.exchange_listen} cannot be listened "
+            f"on: {error.strerror}; choose another with --listen, --exchange-listen",
             file=sys.stderr,
         )
         return 2

@@ -27,6 +27,11 @@ away, and for the minute that a mounted Secret takes to change."""
 
 _NAMES_SHOWN: Final = 5
 
+_CLASSES: Final = frozenset(
+    {RecordClass.GRAPH, RecordClass.GAP, RecordClass.MACHINE, RecordClass.DISCLOSED}
+)
+"""Those that a filter can name, and names unless it says otherwise."""
+
 
 @dataclass(frozen=True, slots=True)
 class WantedAuditor:
@@ -144,16 +149,16 @@ def _wanted(
             f"no node is there of those in spec.filter.nodes: {listed}; write names as "
             '"kubectl get nodes" does',
         )
-    classes = wish.get("classes") or list(RecordClass)
+    classes = set(wish.get("classes") or _CLASSES)
+    # Whoever gets all that is recorded gets the checkpoints too, by which it can be verified.
+    parts = [">"] if classes >= _CLASSES else sorted(classes)
     return WantedAuditor(
         uid=auditor.uid,
         namespace=auditor.namespace,
         name=auditor.name,
         consumer=consumer,
         secret=str(auditor.spec["secretName"]),
-        subjects=tuple(
-            f"{SUBJECT_ROOT}.{node}.{each}" for node in nodes for each in sorted(classes)
-        ),
+        subjects=tuple(f"{SUBJECT_ROOT}.{node}.{each}" for node in nodes for each in parts),
         life_s=parse_seconds(auditor.spec.get("credentialLife", "1h")),
         generation=auditor.generation,
         remark=f"; not there are the nodes {listed}" if unknown else "",

@@ -8,11 +8,37 @@ it from the command line.
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Final
 
 from headwater_operator.accounts import Quotas
 
 NATS_SECRET: Final = "headwater-nats"
+
+
+@dataclass(frozen=True, slots=True)
+class ExchangeSettings:
+    """Where agents get their tokens, and whose are taken for agents."""
+
+    listen: tuple[str, int]
+    """Host and port; port 0 for a free one."""
+
+    account: str
+    """User name of the agents' ServiceAccount."""
+
+    certificate: Path | None = None
+    """Of the server, PEM with what it is signed by; None on loopback only."""
+
+    key: Path | None = None
+    """Of the certificate."""
+
+    audience: str = "headwater-operator"
+    """What agents' tokens have to be for: a token for the API server is none for us, and one for us
+    none for the API server."""
+
+    token_s: float = 3600.0
+    """Life of an agent's NATS token. It is renewed at two thirds, so the operator may be away for a
+    third of it before an agent can publish no more."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,8 @@ Called by `provisioner`; the contents are those of `records`. Promise: G5.
 """
 
 import logging
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
@@ -36,6 +37,9 @@ ROTATE_ANNOTATION: Final = "headwater.dev/rotate"
 CAPTURE_SECRET: Final = "headwater-capture"
 OBJECT_KEYS_SECRET: Final = "headwater-tenant-keys"
 """One entry for each tenant; agents' pods mount it."""
+
+_REREAD_S: Final = 10.0
+"""A key that was replaced is used after this long; agents' tokens by the old one are still good."""
 
 MANAGED_BY: Final = {"app.kubernetes.io/managed-by": "headwater"}
 
@@ -77,6 +81,79 @@ def tenant_secret(tenant: str) -> str:
     return f"headwater-tenant-{tenant}"
 
 
+class AgentKeys:
+    """What it takes to give tokens to agents, read by operators that do not lead, too.
+
+    Args:
+        api: where the Secrets are.
+        namespace: of them.
+        installation: name of the Secret that the platform team has written.
+        clock: monotonic seconds.
+    """
+
+    def __init__(
+        self,
+        api: SecretApi,
+        namespace: str,
+        installation: str,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._api = api
+        self._namespace = namespace
+        self._installation = installation
+        self._clock = clock
+        self._read: tuple[CaptureRecord, Installation] | None = None
+        self._read_at = 0.0
+
+    async def read(self) -> tuple[CaptureRecord, Installation]:
+        """The capture account's keys and the operator's, at most `_REREAD_S` old.
+
+        Raises:
+            KeyStateError: they are not there yet, or not in order.
+            ApiError: they cannot be read.
+        """
+        if self._read is None or self._clock() - self._read_at >= _REREAD_S:
+            try:
+                capture = await self._api.get(SECRETS, self._namespace, CAPTURE_SECRET)
+            except ApiError as error:
+                if not error.is_absent:
+                    raise
+                raise KeyStateError(
+                    f"Secret {CAPTURE_SECRET}: is not there", "wait until an operator has made it"
+                ) from error
+            self._read = (
+                CaptureRecord.decode(CAPTURE_SECRET, decode_data(CAPTURE_SECRET, capture)),
+                await read_installation(self._api, self._namespace, self._installation),
+            )
+            self._read_at = self._clock()
+        return self._read
+
+
+async def read_installation(api: SecretApi, namespace: str, name: str) -> Installation:
+    """What the platform team has handed over.
+
+    Args:
+        api: where it is.
+        namespace: of the Secret.
+        name: of the Secret.
+
+    Raises:
+        KeyStateError: it is not there, or not in order.
+        ApiError: it cannot be read.
+    """
+    try:
+        body = await api.get(SECRETS, namespace, name)
+    except ApiError as error:
+        if not error.is_absent:
+            raise
+        raise KeyStateError(
+            f"Secret {namespace}/{name}: is not there",
+            "write an operator's signing key and a system user into it, or apply the one that "
+            '"headwater nats init" makes',
+        ) from error
+    return Installation.parse(name, decode_data(name, body))
+
+
 class Vault:
     """The Secrets, and what is in them. `load` first.
 
@@ -100,23 +177,8 @@ class Vault:
         self._held: dict[str, _Held] = {}
 
     async def installation(self) -> Installation:
-        """What the platform team has handed over.
-
-        Raises:
-            KeyStateError: it is not there, or not in order.
-            ApiError: it cannot be read.
-        """
-        try:
-            body = await self._api.get(SECRETS, self._namespace, self._installation)
-        except ApiError as error:
-            if not error.is_absent:
-                raise
-            raise KeyStateError(
-                f"Secret {self._namespace}/{self._installation}: is not there",
-                "write an operator's signing key and a system user into it, or apply the one that "
-                '"headwater nats init" makes',
-            ) from error
-        return Installation.parse(self._installation, decode_data(self._installation, body))
+        """What the platform team has handed over; raises as `read_installation`."""
+        return await read_installation(self._api, self._namespace, self._installation)
 
     async def load(self) -> None:
         """Read all Secrets; write again what was there and is not any more.

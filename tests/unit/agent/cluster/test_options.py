@@ -15,7 +15,7 @@ PAGE = Path(__file__).parents[4] / "docs" / "operations" / "agent.md"
 
 LEAST = {
     "NODE_NAME": "n",
-    "HEADWATER_NATS": "nats://a, nats://b",
+    "HEADWATER_NATS": "tls://a, tls://b",
     "HEADWATER_NATS_CREDENTIALS": "/c",
     "HEADWATER_TENANT_KEYS": "/k",
 }
@@ -24,12 +24,12 @@ LEAST = {
 def test_variables_are_enough_and_flags_win() -> None:
     options = parse([], LEAST)
     assert options == ClusterOptions(
-        "n", ("nats://a", "nats://b"), Path("/c"), Path("/k"), Path("/var/lib/headwater")
+        "n", ("tls://a", "tls://b"), Path("/c"), Path("/k"), Path("/var/lib/headwater")
     )
     assert parse(["--state", "/s", "--kubeconfig", "/f"], LEAST | {"HEADWATER_STATE": "/t"}) == (
         ClusterOptions(
             "n",
-            ("nats://a", "nats://b"),
+            ("tls://a", "tls://b"),
             Path("/c"),
             Path("/k"),
             Path("/s"),
@@ -53,7 +53,7 @@ def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
     )
     assert said == set(rows)
-    assert len(said) == 15
+    assert len(said) == 19
 
 
 def test_page_explains_every_reason_and_condition() -> None:
@@ -70,3 +70,31 @@ def test_bound_that_is_no_number_is_refused_by_name(
         parse([f"--quarantine-seconds={text}"], LEAST)
     assert ended.value.code == 2
     assert "--quarantine-seconds" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"HEADWATER_NATS": "nats://nats.example"}, "--nats: nats://nats.example goes over"),
+        ({"HEADWATER_OPERATOR": "http://operator"}, "--operator or --nats-credentials"),
+        (
+            {"HEADWATER_OPERATOR": "http://operator", "HEADWATER_NATS_CREDENTIALS": ""},
+            "--operator: http://operator goes over",
+        ),
+        ({"HEADWATER_NATS_CREDENTIALS": ""}, "--operator or --nats-credentials"),
+    ],
+)
+def test_tokens_and_records_do_not_travel_in_the_clear(
+    changes: dict[str, str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        parse([], LEAST | changes)
+    assert words in capsys.readouterr().err
+
+
+def test_operator_is_enough_without_credentials() -> None:
+    environment = {**LEAST, "HEADWATER_OPERATOR": "https://operator:8443"}
+    del environment["HEADWATER_NATS_CREDENTIALS"]
+    options = parse([], environment)
+    assert options.nats_credentials is None
+    assert str(options.operator_token) == "/var/run/secrets/headwater/token"
