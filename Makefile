@@ -93,7 +93,7 @@ lint: setup ## style, types, import rules, licences, links
 	@status=0; \
 	.venv/bin/ruff check --quiet . demo/run || status=1; \
 	.venv/bin/ruff format --check --quiet . demo/run || status=1; \
-	.venv/bin/mypy $(PACKAGES) setup/*.py tests bench || status=1; \
+	.venv/bin/mypy $(PACKAGES) setup/*.py tests bench charts/headwater/files/*.py || status=1; \
 	.venv/bin/mypy --no-error-summary demo/run demo/*.py || status=1; \
 	.venv/bin/lint-imports --no-logo --no-cache > build/imports.log 2>&1 \
 		|| { cat build/imports.log; status=1; }; \

@@ -3,10 +3,12 @@
 
 import secrets
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 from headwater_cli.embedded_nats import EmbeddedNats
+from headwater_operator.accounts.handover import Handover
 
 from tests.cluster.control_plane import ROOT, Api, ControlPlane, wait_until
 from tests.cluster.objects import create_node
@@ -35,6 +37,15 @@ def definitions(control_plane: ControlPlane) -> str:
         "wait", "--for=condition=Established", "--timeout=20s", "--recursive=false", "-f", CRDS
     )
     return said
+
+
+@pytest.fixture(scope="session")
+def handover(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """nats-operator.conf as `headwater nats init` writes it."""
+    directory = tmp_path_factory.mktemp("handover")
+    path = directory / "nats-operator.conf"
+    path.write_text(Handover.create(directory / "keys").server_configuration("/data/accounts"))
+    return path
 
 
 @pytest.fixture(scope="module")
