@@ -70,7 +70,7 @@ def test_command_that_is_not_found_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_g2_flood_into_a_small_ring_is_declared_exactly(tmp_path: Path) -> None:
-    traced = trace(tmp_path, sys.executable, "-c", FLOOD, options=["--ring-bytes", "65536"])
+    traced = trace(tmp_path, sys.executable, "-c", FLOOD, options=["--ring-bytes", "4096"])
     assert traced.status == 0
     assert traced.summary["declared"] > 0
     assert sum(gap.count for gap in traced.document.gaps) == traced.summary["declared"]
