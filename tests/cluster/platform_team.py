@@ -19,7 +19,6 @@ from headwater_operator.accounts import (
     TenantAccount,
     agent_user,
     claims,
-    system_user,
     unrestricted_user,
 )
 from headwater_operator.provisioning.installation import Installation
@@ -173,7 +172,7 @@ class Platform:
         return claims.read(asyncio.run(ask()))
 
     def system(self) -> Credentials:
-        return system_user(self.installation(), lifetime_s=60)
+        return self.installation().system_user()
 
 
 @contextlib.contextmanager
