@@ -54,6 +54,12 @@ class _Reconciling(Collector):
             f"Namespaces claimed by a tenant and kept by an older one, of {TENANTS.plural}.",
             conflicts,
         )
+        accounts = GaugeMetricFamily(
+            "headwater_operator_accounts", "Tenants' accounts in NATS.", labels=["reason"]
+        )
+        for reason, count in Counter(each.reason for each in one.provisioned.accounts()).items():
+            accounts.add_metric([reason], count)
+        yield accounts
         yield GaugeMetricFamily(
             "headwater_operator_pending_writes", "Objects that wait to be written.", len(one.queue)
         )
