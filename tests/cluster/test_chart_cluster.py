@@ -224,6 +224,8 @@ def everything_of_the_release(cluster: ControlPlane) -> list[Object]:
 def test_namespace_is_made_and_helm_test_runs_in_it(
     cluster: ControlPlane, api: Api, handover: Path, tmp_path: Path
 ) -> None:
+    """What was applied by hand before is taken over."""
+    cluster.kubectl("apply", "-f", ROOT / "crds")
     helm = Helm(tmp_path, "made", cluster.kubectl_environment())
     given = (
         "--set-file",

@@ -14,7 +14,7 @@ import ssl
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +25,7 @@ import pytest
 from headwater_cli.embedded_nats.embedded import find_server
 from headwater_operator.accounts.handover import Handover
 
-from tests.cluster.control_plane import ControlPlane, wait_until
+from tests.cluster.control_plane import Api, ControlPlane, wait_until
 from tests.cluster.helm import CHART, CONFIGURATION, RELEASE, Helm
 from tests.cluster.objects import create_node
 from tests.cluster.operator_process import SYSTEM, TENANTS, OperatorProcess
@@ -77,29 +77,9 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         nats_port, page_port, exchange_port = free_ports(3)
 
         # The files that kubelet would mount.
-        for name, where in (
-            ("headwater-nats-tls", "tls"),
-            ("headwater-operator-tls", "operator-tls"),
-        ):
-            (directory / where).mkdir()
-            data = api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{name}")["data"]
-            for file, content in data.items():
-                (directory / where / file).write_bytes(base64.b64decode(content))
-        data = api.get(f"/api/v1/namespaces/{SYSTEM}/configmaps/headwater-nats")["data"]
-        text = data["nats.conf"].replace("/etc/nats/", f"{directory}/")
-        text = text.replace("/data/", f"{directory}/data/").replace("/var/run/nats", f"{directory}")
-        text = text.replace("0.0.0.0:4222", f"127.0.0.1:{nats_port}").replace("$POD_NAME", "nats-0")
-        (directory / "nats.conf").write_text(
-            text.replace("127.0.0.1:8222", f"127.0.0.1:{page_port}")
-        )
-        (directory / "operator").mkdir()
-        accounts = data["nats-operator.conf"].replace("/data/", f"{directory}/data/")
-        (directory / "operator" / "nats-operator.conf").write_text(accounts)
-
-        spawner = stack.enter_context(ThreadPoolExecutor(1, "nats"))
-        server = Server("nats", directory, spawner)
-        stack.callback(server.stop)
-        server.start(find_server(), "--config", directory / "nats.conf")
+        mount_secret(api, "headwater-operator-tls", directory / "operator-tls")
+        places = {"0.0.0.0:4222": nats_port, "127.0.0.1:8222": page_port}
+        start_nats(stack, api, directory, "headwater-nats-0", places)
         wait_until(lambda: listens(nats_port), what="NATS listens")
 
         path = f"/apis/apps/v1/namespaces/{SYSTEM}/deployments/headwater-operator"
@@ -120,6 +100,42 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Installed]:
         operator.start()
         operator.wait_ready()
         yield Installed(control_plane, operator, directory, nats_port, exchange_port)
+
+
+def mount_secret(api: Api, name: str, directory: Path) -> None:
+    """What kubelet would mount."""
+    directory.mkdir()
+    for file, content in api.get(f"/api/v1/namespaces/{SYSTEM}/secrets/{name}")["data"].items():
+        (directory / file).write_bytes(base64.b64decode(content))
+
+
+def start_nats(
+    stack: contextlib.ExitStack, api: Api, directory: Path, pod: str, places: Mapping[str, int]
+) -> None:
+    """Start a server as its pod would: with what Helm has put into the cluster.
+
+    Args:
+        stack: ends it.
+        api: where the configuration and the certificate are.
+        directory: in the place of the pod's root directory.
+        pod: name of the pod.
+        places: ports on loopback in the place of the addresses that the chart writes.
+    """
+    directory.mkdir(exist_ok=True)
+    mount_secret(api, "headwater-nats-tls", directory / "tls")
+    data = api.get(f"/api/v1/namespaces/{SYSTEM}/configmaps/headwater-nats")["data"]
+    text = data["nats.conf"].replace("$POD_NAME", pod).replace("/etc/nats/", f"{directory}/")
+    text = text.replace("/data/", f"{directory}/data/").replace("/var/run/nats", str(directory))
+    for address, port in places.items():
+        assert address in text
+        text = text.replace(address, f"127.0.0.1:{port}")
+    (directory / "nats.conf").write_text(text)
+    (directory / "operator").mkdir()
+    accounts = data["nats-operator.conf"].replace("/data/", f"{directory}/data/")
+    (directory / "operator" / "nats-operator.conf").write_text(accounts)
+    server = Server(pod, directory, stack.enter_context(ThreadPoolExecutor(1, pod)))
+    stack.callback(server.stop)
+    server.start(find_server(), "--config", directory / "nats.conf")
 
 
 def listens(port: int) -> bool:
@@ -203,11 +219,12 @@ def test_nats_shows_a_certificate_that_the_strict_take(installed: Installed) -> 
     with socket.create_connection(("127.0.0.1", installed.nats_port), 5.0) as plain:
         assert plain.recv(65536).startswith(b"INFO ")
         context = strict(installed.nats_authority)
-        name = f"headwater-nats.{SYSTEM}.svc"
+        # The way servers name each other, which a wildcard has to cover.
+        name = f"headwater-nats-2.headwater-nats-headless.{SYSTEM}.svc"
         with context.wrap_socket(plain, server_hostname=name) as secured:
             shown: Any = secured.getpeercert()
     names = [value for _, value in shown["subjectAltName"]]
-    assert f"*.headwater-nats-headless.{SYSTEM}.svc" in names
+    assert f"headwater-nats.{SYSTEM}.svc" in names
 
 
 def test_helm_test_finds_it_well_and_says_what_is_not(installed: Installed) -> None:
@@ -232,3 +249,56 @@ def test_helm_test_finds_it_well_and_says_what_is_not(installed: Installed) -> N
     assert ill.returncode == 1
     assert "certificate verify failed" in ill.stderr and "Connection refused" in ill.stderr
     assert len(ill.stdout.splitlines()) == 1
+
+
+def test_three_servers_trust_each_other_and_nobody_else(
+    installed: Installed, tmp_path: Path
+) -> None:
+    """Over routes that ask for certificates on both sides."""
+    api = installed.control_plane.api
+    helm = Helm(tmp_path / "helm", SYSTEM, installed.control_plane.kubectl_environment())
+    helm.run("upgrade", RELEASE, CHART, "--reuse-values", "--set", "nats.bundled.replicas=3")
+    names = [f"headwater-nats-{number}" for number in range(3)]
+    routes = dict(zip(names, free_ports(3), strict=True))
+    clients, pages = free_ports(3), free_ports(3)
+    with contextlib.ExitStack() as stack:
+        for name, client, page in zip(names, clients, pages, strict=True):
+            places = {"0.0.0.0:4222": client, "127.0.0.1:8222": page, "0.0.0.0:6222": routes[name]}
+            for other, port in routes.items():
+                places[f"{other}.headwater-nats-headless.{SYSTEM}.svc:6222"] = port
+            start_nats(stack, api, tmp_path / name, name, places)
+
+        def others(page: int) -> set[str]:
+            with contextlib.suppress(OSError):
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                with opener.open(f"http://127.0.0.1:{page}/routez", timeout=5) as answer:
+                    return {one["remote_name"] for one in json.load(answer).get("routes") or ()}
+            return set()
+
+        for name, page in zip(names, pages, strict=True):
+            wait_until(
+                lambda name=name, page=page: others(page) == set(names) - {name},  # type: ignore[misc]
+                what=f"{name} has the other two",
+            )
+
+        def is_well(page: int) -> bool:
+            """What the health command asks, and that there is a leader."""
+            with contextlib.suppress(OSError):
+                opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+                path = f"http://127.0.0.1:{page}/healthz"
+                with opener.open(path, timeout=5) as answer:
+                    return bool(json.load(answer)["status"] == "ok")
+            return False
+
+        for page in pages:
+            wait_until(lambda page=page: is_well(page), what="JetStream has a leader")  # type: ignore[misc]
+        # Who shows no certificate is no server. TLS 1.3 says so after the handshake.
+        context = strict(installed.nats_authority)
+        with socket.create_connection(("127.0.0.1", routes[names[0]]), 5.0) as plain:
+            with (
+                pytest.raises((ssl.SSLError, ConnectionError)),
+                context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+            ):
+                secured.sendall(b"CONNECT {}\r\n")
+                if not secured.recv(1):
+                    raise ConnectionError
