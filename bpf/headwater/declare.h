@@ -113,6 +113,16 @@ static __always_inline void hw_fill_socket(struct hw_socket *to, u64 address)
 	to->protocol = protocol;
 }
 
+static __always_inline void hw_fill_iattr(struct hw_iattr *to, struct iattr *attributes)
+{
+	READ(to->valid, attributes->ia_valid);
+	to->mode = 0;
+	bpf_probe_read_kernel(&to->mode, sizeof(attributes->ia_mode), &attributes->ia_mode);
+	READ(to->uid, attributes->ia_uid.val);
+	READ(to->gid, attributes->ia_gid.val);
+	READ(to->size, attributes->ia_size);
+}
+
 static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw_vertex *vertex,
 					   struct hw_object *object, u32 version)
 {
@@ -174,6 +184,12 @@ static __always_inline bool hw_declare_socket(struct hw_context *context, struct
 					      u64 sock)
 {
 	return HW_DECLARE(context, object, hw_fill_socket(&vertex_->socket, sock));
+}
+
+static __always_inline bool hw_declare_iattr(struct hw_context *context, struct hw_object *object,
+					     struct iattr *attributes)
+{
+	return HW_DECLARE(context, object, hw_fill_iattr(&vertex_->iattr, attributes));
 }
 
 /*

@@ -69,6 +69,13 @@ static __always_inline u32 hw_is_socket_mode(u32 mode)
 #define FMODE_WRITE 0x2U
 #define FMODE_BACKING (1U << 25)
 
+/* Since 6.9 the hook has the mount's idmap, as the function that calls it (EVM is an LSM since). */
+#if defined(HW_MODE_FENTRY) || LINUX_VERSION_CODE >= KERNEL_VERSION(6, 9, 0)
+#define HW_SETATTR_ARGUMENTS void *idmap, struct dentry *dentry, struct iattr *attributes
+#else
+#define HW_SETATTR_ARGUMENTS struct dentry *dentry, struct iattr *attributes
+#endif
+
 static __always_inline bool hw_is_backing_file(struct file *file)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)

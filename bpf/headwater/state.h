@@ -71,6 +71,7 @@ struct hw_task_state {
 	struct hw_object memory; /* in use in the leader's state */
 	u64 recent[1 << HW_TASK_RECENT_BITS]; /* edges into the task, and hw_target() */
 	u64 memory_read; /* the last edge from the memory: it has no place in recent[] to lose */
+	struct hw_object made; /* by the hook under way, for one flow: attributes of a file */
 	struct hw_mapping mappings[HW_MAPPINGS]; /* of the memory */
 	u32 clone_flags; /* of the clone under way */
 	u32 pad;

@@ -4,9 +4,13 @@
 from pathlib import Path
 
 import pytest
+from headwater_agent.decode import VertexRecord
+from headwater_prov.vocabulary import Relation, VertexType
 
 from tests.kernel.graph import graph
-from tests.kernel.lab import Tenant
+from tests.kernel.lab import NO_LOOK_UPS, Lab, Tenant
+
+ATTR_MODE = 1
 
 
 @pytest.mark.parametrize(
@@ -51,6 +55,58 @@ def test_rename_gives_the_new_name(tenant: Tenant, work: Path) -> None:
         rename task.1 -> a.0
         named b -> a.0
     """)
+
+
+@pytest.mark.every_kernel
+def test_attributes_are_made_by_the_task_and_taken_in_by_the_inode(
+    tenant: Tenant, work: Path
+) -> None:
+    assert tenant.lines(work, "chmod") == graph("""
+        version_activity task.0 -> task.1
+        memory_read memory.0 -> task.1
+        setattr task.1 -> iattr.0
+        named a -> a.0
+        setattr_inode iattr.0 -> a.0
+    """)
+    (vertex,) = (
+        record
+        for record in tenant.records
+        if isinstance(record, VertexRecord) and record.type is VertexType.IATTR
+    )
+    assert (vertex.body["mode"], int(vertex.body["valid"]) & ATTR_MODE) == (0o100600, ATTR_MODE)
+
+
+def test_attributes_set_again_are_others(tenant: Tenant, work: Path) -> None:
+    assert tenant.lines(work, "truncate") == graph("""
+        version_activity task.0 -> task.1
+        memory_read memory.0 -> task.1
+        setattr task.1 -> iattr.0
+        named a -> a.0
+        setattr_inode iattr.0 -> a.0
+        setattr task.1 -> iattr2.0
+        setattr_inode iattr2.0 -> a.0
+    """)
+    sizes = [
+        record.body["size"]
+        for record in tenant.records
+        if isinstance(record, VertexRecord) and record.type is VertexType.IATTR
+    ]
+    assert sizes == [7, 7]
+
+
+@pytest.mark.parametrize(
+    ("off", "left"),
+    [
+        ((Relation.SETATTR,), ["named", "setattr_inode"]),
+        ((Relation.SETATTR_INODE,), ["version_activity", "memory_read", "setattr"]),
+        ((Relation.SETATTR, Relation.SETATTR_INODE), []),
+    ],
+)
+def test_half_of_setting_attributes_can_be_off(
+    lab: Lab, work: Path, off: tuple[Relation, ...], left: list[str]
+) -> None:
+    with lab.tenant(off={*NO_LOOK_UPS, *off}) as tenant:
+        assert [line.split()[0] for line in tenant.lines(work, "chmod")] == left
 
 
 def test_rename_over_another_ends_that(tenant: Tenant, work: Path) -> None:

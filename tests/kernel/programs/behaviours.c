@@ -389,6 +389,19 @@ static void do_rename(void)
 	DO(rename("a", "b"));
 }
 
+static void do_chmod(void)
+{
+	mark();
+	DO(chmod("a", 0600));
+}
+
+static void do_truncate(void)
+{
+	mark();
+	DO(truncate("a", 7));
+	DO(truncate("a", 7));
+}
+
 static void do_unlink(void)
 {
 	mark();
@@ -841,6 +854,8 @@ static const struct {
 	{ "mknod", do_mknod },
 	{ "link", do_link },
 	{ "rename", do_rename },
+	{ "chmod", do_chmod },
+	{ "truncate", do_truncate },
 	{ "unlink", do_unlink },
 	{ "rmdir", do_rmdir },
 	{ "symlink", do_symlink },
