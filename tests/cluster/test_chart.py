@@ -80,6 +80,7 @@ REFUSED = {
     "unknown below": (["--set", "agent.privileged=true"], r"(?s)'?/agent'?.*privileged"),
     "wrong kind": (["--set", "operator.replicas=many"], r"/operator/replicas.*got string"),
     "two servers": (["--set", "nats.bundled.replicas=2"], r"/nats/bundled/replicas"),
+    "a tag in it": (["--set", "agent.image.repository=a/b:c"], r"/agent/image/repository"),
     "digest": (["--set", "agent.image.digest=sha256:abc"], r"/agent/image/digest"),
     "clear": (
         ["--set", "nats.source=existing", "--set", "nats.existing.urls={nats://n:4222}"],
@@ -248,6 +249,16 @@ def test_images_are_as_given(helm: Helm, handover: Path) -> None:
     assert found["StatefulSet"] == f"{mirror}/nats@sha256:{'fedcba9876543210' * 4}"
     for _, pod in templates(objects):
         assert pod["spec"]["imagePullSecrets"] == [{"name": "mirror"}]
+
+
+def test_image_that_names_its_host_is_left_alone(helm: Helm, handover: Path) -> None:
+    values = ROOT / "tests/cluster/chart_values/extras.yaml"
+    found = {
+        kind: pod["spec"]["containers"][0]["image"]
+        for kind, pod in templates(helm.objects(*arguments(values, handover)))
+    }
+    assert found["StatefulSet"] == "images.example.com:5000/nats:2.15.1-alpine"
+    assert found["DaemonSet"].startswith("registry.example.com/headwater-agent:")
 
 
 def test_nats_restarts_when_its_configuration_changes_and_not_otherwise(

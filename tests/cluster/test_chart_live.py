@@ -294,11 +294,11 @@ def test_three_servers_trust_each_other_and_nobody_else(
             wait_until(lambda page=page: is_well(page), what="JetStream has a leader")  # type: ignore[misc]
         # Who shows no certificate is no server. TLS 1.3 says so after the handshake.
         context = strict(installed.nats_authority)
-        with socket.create_connection(("127.0.0.1", routes[names[0]]), 5.0) as plain:
-            with (
-                pytest.raises((ssl.SSLError, ConnectionError)),
-                context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
-            ):
-                secured.sendall(b"CONNECT {}\r\n")
-                if not secured.recv(1):
-                    raise ConnectionError
+        with (
+            socket.create_connection(("127.0.0.1", routes[names[0]]), 5.0) as plain,
+            pytest.raises((ssl.SSLError, ConnectionError)),
+            context.wrap_socket(plain, server_hostname="127.0.0.1") as secured,
+        ):
+            secured.sendall(b"CONNECT {}\r\n")
+            if not secured.recv(1):
+                raise ConnectionError

@@ -30,9 +30,12 @@ app.kubernetes.io/part-of: headwater
 {{- end }}
 {{- end }}
 
-{{- /* An image's reference. Of: a dict with root and image. */ -}}
+{{- /* An image's reference. A repository whose first part is a host stays as it is, as everywhere. Of:
+a dict with root and image. */ -}}
 {{- define "headwater.image" -}}
+{{- if not (regexMatch "^[^/]*[.:][^/]*/" .image.repository) -}}
 {{- with .root.Values.images.registry }}{{ trimSuffix "/" . }}/{{ end }}
+{{- end }}
 {{- .image.repository }}
 {{- if .image.digest }}@{{ .image.digest }}
 {{- else }}:{{ .image.tag | default .root.Chart.AppVersion }}
