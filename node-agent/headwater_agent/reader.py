@@ -90,6 +90,9 @@ class RingThread:
         future: Future[Result] = Future()
 
         def run() -> None:
+            # Who asked may have been cancelled meanwhile: a stopping agent's tasks are.
+            if not future.set_running_or_notify_cancel():
+                return
             try:
                 future.set_result(function(self._pipeline))
             except Exception as error:

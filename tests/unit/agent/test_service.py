@@ -173,3 +173,12 @@ async def test_losses_are_added_up_by_reason_and_tenant() -> None:
     assert by_tenant == {"alpha": lost[1], "beta": lost[2]}
     assert sum(by_reason.values()) == sum(by_tenant.values()) > 0
     assert by_reason["stream"] == 0
+
+
+async def test_question_to_the_ring_that_nobody_waits_for_any_more_ends_nothing() -> None:
+    rig = Rig()
+    async with rig.running() as agent:
+        cancelled = sum(agent._ring.call(lambda pipeline: None).cancel() for _ in range(50))
+        assert cancelled, "the ring's thread was faster each time"
+        await asyncio.wrap_future(agent._ring.call(lambda pipeline: None))
+        agent.check()
