@@ -24,5 +24,6 @@
 #include "process.bpf.c"
 #include "file.bpf.c"
 #include "inode.bpf.c"
+#include "attribute.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"

@@ -22,5 +22,6 @@
 #include "process.bpf.c"
 #include "file.bpf.c"
 #include "inode.bpf.c"
+#include "attribute.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"

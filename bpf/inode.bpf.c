@@ -101,44 +101,6 @@ HW_LSM(inode_getattr, const struct path *path)
 		hw_dentry_flow(&context, HW_RELATION_GETATTR, path->dentry, path->mnt, true, 0);
 }
 
-/*
- * notify_change(): chmod, chown, utimes, truncate and what a write changes besides.
- * The attributes are an object of their own, which the task makes and the inode
- * takes in; nothing else ever knows it.
- */
-HW_LSM(inode_setattr, HW_SETATTR_ARGUMENTS)
-{
-	struct inode *inode = dentry->d_inode;
-	struct hw_object *made, *object;
-	struct hw_context context;
-	bool is_set, is_taken;
-	u64 channel;
-
-	if (!inode || !hw_begin(&context, slot) || hw_vertex_off(context.config, HW_VERTEX_IATTR))
-		return;
-	is_set = !hw_relation_off(context.config, HW_RELATION_SETATTR);
-	is_taken = !hw_relation_off(context.config, HW_RELATION_SETATTR_INODE) &&
-		   !hw_inode_off(&context, inode);
-	if (!(is_set | is_taken) || !hw_with_self(&context))
-		return;
-	made = &context.self->made;
-	__builtin_memset(made, 0, sizeof(*made));
-	hw_object_make(made, HW_VERTEX_IATTR, slot);
-	if (!hw_declare_iattr(&context, made, attributes)) {
-		hw_lose(slot, HW_LOSS_RING);
-		return;
-	}
-	if (is_set)
-		hw_generated(&context, HW_RELATION_SETATTR, made, 0, 0);
-	if (!is_taken)
-		return;
-	channel = hw_channel_of(inode);
-	object = hw_ready_named(&context, inode, channel, hw_find(inode, channel), dentry,
-				hw_likely_mount(context.task, dentry));
-	if (object)
-		hw_derived(&context, HW_RELATION_SETATTR_INODE, made, object, 0);
-}
-
 HW_LSM(inode_readlink, struct dentry *dentry)
 {
 	struct hw_context context;

@@ -38,6 +38,7 @@ _MEMORY: Final = struct.Struct("<4IQ16s")
 _INODE: Final = struct.Struct("<4IQII16s")
 _SOCKET: Final = struct.Struct("<IIQHHHH")
 _IATTR: Final = struct.Struct("<IIIIq")
+_XATTR: Final = struct.Struct("<II104s")
 _BODY_BYTES: Final = 112
 
 NO_MARKS: Final = TextMark(0)
@@ -160,7 +161,13 @@ class SimulatedKernel:
 
     def iattr(self, cpu: int, owner: int) -> Thing:
         """New attributes of an inode."""
-        return self.make(VertexType.IATTR, _IATTR.pack(0x41, 0o600, 0, 0, -1), owner, cpu)
+        body = _IATTR.pack(self.random.getrandbits(7), 0o600, 0, 0, -1)
+        return self.make(VertexType.IATTR, body, owner, cpu)
+
+    def xattr(self, cpu: int, owner: int, name: bytes) -> Thing:
+        """An extended attribute."""
+        body = _XATTR.pack(self.random.getrandbits(3), len(name) > 103, name[:103])
+        return self.make(VertexType.XATTR, body, owner, cpu)
 
     def process(
         self, cpu: int, slot: int, pid: int, comm: bytes = b"sh", owner: int = -1

@@ -53,6 +53,11 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
                 kernel.inode(who.cpu, slot, f"/tmp/\u00e9 %{random.getrandbits(9)}", ino=2**63)
             ),
             lambda: kernel.generated(who, Relation.SETATTR, kernel.iattr(who.cpu, slot)),
+            lambda: kernel.generated(
+                who,
+                Relation.SETXATTR,
+                kernel.xattr(who.cpu, slot, b'user."\xe9' * random.randrange(1, 20)),
+            ),
             lambda: kernel.used(who, Relation.GETPGID, stranger.memory),
             lambda: kernel.describe_again(who, thing, bare=bool(random.getrandbits(1))),
             lambda: kernel.change(who, thing),

@@ -18,6 +18,21 @@ static __always_inline bool hw_in_epoch(u32 *epochs, u32 epoch)
 	return epochs[0] == epoch || epochs[1] == epoch;
 }
 
+/* In an epoch whose vertex of it is out of date: it is due again, and still known there. */
+#define HW_EPOCH_STALE (1U << 31)
+
+static __always_inline bool hw_known_in(u32 *epochs, u32 epoch)
+{
+	return (epochs[0] & ~HW_EPOCH_STALE) == epoch || (epochs[1] & ~HW_EPOCH_STALE) == epoch;
+}
+
+/* What an object's vertex says of it changes with the call under way. */
+static __always_inline void hw_changes(struct hw_object *object)
+{
+	object->declared[0] |= HW_EPOCH_STALE;
+	object->declared[1] |= HW_EPOCH_STALE;
+}
+
 static __always_inline void hw_enter_epoch(u32 *epochs, u32 epoch)
 {
 	epochs[1] = epochs[0];
@@ -113,14 +128,39 @@ static __always_inline void hw_fill_socket(struct hw_socket *to, u64 address)
 	to->protocol = protocol;
 }
 
+/*
+ * What is not valid was never set by whoever asks: it is whatever lay on the
+ * kernel's stack. As masks, not branches, so that the verifier sees one case.
+ */
 static __always_inline void hw_fill_iattr(struct hw_iattr *to, struct iattr *attributes)
 {
-	READ(to->valid, attributes->ia_valid);
-	to->mode = 0;
-	bpf_probe_read_kernel(&to->mode, sizeof(attributes->ia_mode), &attributes->ia_mode);
-	READ(to->uid, attributes->ia_uid.val);
-	READ(to->gid, attributes->ia_gid.val);
-	READ(to->size, attributes->ia_size);
+	u32 valid = 0;
+	u16 mode = 0;
+	u32 uid = 0, gid = 0;
+	s64 size = 0;
+
+	READ(valid, attributes->ia_valid);
+	READ(mode, attributes->ia_mode);
+	READ(uid, attributes->ia_uid.val);
+	READ(gid, attributes->ia_gid.val);
+	READ(size, attributes->ia_size);
+	valid = hw_opaque(valid);
+	to->valid = valid;
+	to->mode = mode & -(valid / ATTR_MODE & 1);
+	to->uid = uid & -(valid / ATTR_UID & 1);
+	to->gid = gid & -(valid / ATTR_GID & 1);
+	to->size = size & -(s64)(valid / ATTR_SIZE & 1);
+}
+
+static __always_inline void hw_fill_xattr(struct hw_xattr *to, const char *name, u32 size)
+{
+	char last = 0;
+
+	to->size = size;
+	to->name[0] = 0;
+	if (bpf_probe_read_kernel_str(to->name, sizeof(to->name), name) == sizeof(to->name))
+		READ(last, name[sizeof(to->name) - 1]);
+	to->truncated = !!last;
 }
 
 static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw_vertex *vertex,
@@ -190,6 +230,12 @@ static __always_inline bool hw_declare_iattr(struct hw_context *context, struct 
 					     struct iattr *attributes)
 {
 	return HW_DECLARE(context, object, hw_fill_iattr(&vertex_->iattr, attributes));
+}
+
+static __always_inline bool hw_declare_xattr(struct hw_context *context, struct hw_object *object,
+					     const char *name, u32 size)
+{
+	return HW_DECLARE(context, object, hw_fill_xattr(&vertex_->xattr, name, size));
 }
 
 /*

@@ -99,6 +99,19 @@ static __always_inline struct hw_task_state *hw_leader(struct hw_context *contex
 	return leader;
 }
 
+/*
+ * A new object of which this hook's records are the only ones: what a call hands over
+ * besides data (attributes of a file). In the acting task's state, which has room for one.
+ */
+static __always_inline struct hw_object *hw_made(struct hw_context *context, u8 type)
+{
+	struct hw_object *made = &context->self->made;
+
+	__builtin_memset(made, 0, sizeof(*made));
+	hw_object_make(made, type, context->slot);
+	return made;
+}
+
 static __always_inline u64 hw_key(struct hw_context *context, struct hw_object *from, u32 version,
 				  u8 relation)
 {
@@ -277,7 +290,7 @@ static __always_inline void hw_edge(struct hw_context *context, u8 relation, u32
 static __always_inline void hw_end(struct hw_context *context, u8 relation, u32 *declared, u64 id,
 				   u32 version)
 {
-	if (!hw_relation_off(context->config, relation) && hw_in_epoch(declared, context->epoch))
+	if (!hw_relation_off(context->config, relation) && hw_known_in(declared, context->epoch))
 		hw_edge(context, relation, 0, id, version, id, version + 1);
 }
 

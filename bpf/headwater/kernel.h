@@ -34,6 +34,12 @@ struct super_block;
 #define MAY_APPEND 0x08
 #define MAY_NOT_BLOCK 0x80
 
+/* What of a struct iattr is set. */
+#define ATTR_MODE (1 << 0)
+#define ATTR_UID (1 << 1)
+#define ATTR_GID (1 << 2)
+#define ATTR_SIZE (1 << 3)
+
 #define S_PRIVATE (1 << 9)
 #define SOCKFS_MAGIC 0x534f434b
 #define AF_UNIX 1

@@ -26,6 +26,7 @@
 #define HW_TEXT_BYTES_MAX 4152
 #define HW_TEXT_DATA_MAX (HW_TEXT_BYTES_MAX - HW_TEXT_HEADER_BYTES)
 #define HW_COMM_BYTES 16
+#define HW_XATTR_NAME_BYTES 104
 #define HW_SLOTS 1024
 #define HW_BUCKETS 65536
 
@@ -152,6 +153,13 @@ struct hw_iattr {
 	__s64 size;
 };
 
+/* An extended attribute, without its value. */
+struct hw_xattr {
+	__u32 size; /* of the value that is set, in bytes; 0 where the hook does not know it */
+	__u32 truncated; /* 1: the name is longer */
+	char name[HW_XATTR_NAME_BYTES]; /* ended by a NUL byte */
+};
+
 /* The first record of an object in an epoch; again when its attributes changed. */
 struct hw_vertex {
 	struct hw_header header;
@@ -166,6 +174,7 @@ struct hw_vertex {
 		struct hw_inode inode;
 		struct hw_socket socket;
 		struct hw_iattr iattr;
+		struct hw_xattr xattr;
 		__u8 bytes[HW_VERTEX_BYTES - 40];
 	};
 };
@@ -206,7 +215,7 @@ enum hw_slot_flag {
 struct hw_slot_config {
 	__u64 relations_off[2]; /* bit = relation: not recorded */
 	__u32 vertices_off; /* bit = vertex type: edges that touch it are not recorded */
-	__u32 epoch; /* never 0, unique among all slots of one load */
+	__u32 epoch; /* 1 .. 2^31 - 1, unique among all slots of one load */
 	__u32 flags; /* enum hw_slot_flag */
 	__u32 pad;
 };

@@ -154,6 +154,20 @@ static __always_inline struct hw_object *hw_inode_flow(struct hw_context *contex
 	return object;
 }
 
+/* What a directory entry names, without a flow; 0 where the relation with it is not recorded. */
+static __always_inline struct hw_object *hw_ready_dentry(struct hw_context *context, u8 relation,
+							 struct dentry *dentry)
+{
+	struct inode *inode = dentry->d_inode;
+	u64 channel;
+
+	if (!inode || hw_relation_off(context->config, relation) || hw_inode_off(context, inode))
+		return 0;
+	channel = hw_channel_of(inode);
+	return hw_ready_named(context, inode, channel, hw_find(inode, channel), dentry,
+			      hw_likely_mount(context->task, dentry));
+}
+
 /* A flow with what a directory entry names. */
 static __always_inline struct hw_object *hw_dentry_flow(struct hw_context *context, u8 relation,
 							struct dentry *dentry,

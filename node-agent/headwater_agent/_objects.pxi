@@ -12,7 +12,7 @@ cdef enum:
     ROW_MARKED = 64  # the declaration at .at is the first, and has the mark hw:resumed
     ROW_STANDING = 128  # a task that was declared with a standing: see ObjectTable.standing
 
-    KEPT_BYTES = 72  # of a vertex record's body: its longest member, a task
+    KEPT_BYTES = 112  # of a vertex record's body: its longest member, an extended attribute
 
 
 cdef struct Row:
@@ -70,7 +70,7 @@ cdef class ObjectTable:
     cdef int keep(self) except -1:
         """From now on there is a place for what each object's description said.
 
-        Only tenants that ask for documents which stand alone pay for it: 80 bytes an object.
+        Only tenants that ask for documents which stand alone pay for it: 120 bytes an object.
         """
         if self.kept == NULL:
             self.kept = <Kept *>calloc(self.room, sizeof(Kept))

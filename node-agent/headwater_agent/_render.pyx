@@ -85,10 +85,17 @@ cdef enum:
     BODY_INODE = 3
     BODY_SOCKET = 4
     BODY_IATTR = 5
+    BODY_XATTR = 6
 
     # Of a slot whose records are not rendered.
     KEPT = 1
     IGNORED = 2
+
+    # What an iattr has that is valid.
+    ATTR_MODE = 1
+    ATTR_UID = 2
+    ATTR_GID = 4
+    ATTR_SIZE = 8
 
     ID_BYTES = 22
     # Runs of versions kept of an object with foreign steps. They answer for a record that another
@@ -184,6 +191,11 @@ cdef packed struct Iattr:
     uint32_t gid
     int64_t size
 
+cdef packed struct Xattr:
+    uint32_t size
+    uint32_t truncated
+    char name[104]
+
 cdef packed struct Vertex:
     Header header
     uint64_t object
@@ -248,7 +260,7 @@ def scan(const uint8_t[::1] data not None, size_t limit):
     return at
 
 
-if sizeof(Task) > KEPT_BYTES or sizeof(Inode) > KEPT_BYTES:
+if sizeof(Task) > KEPT_BYTES or sizeof(Xattr) > KEPT_BYTES:
     raise AssertionError(f"a vertex record's body has more than the {KEPT_BYTES} bytes kept of it")
 
 
@@ -994,22 +1006,23 @@ cdef class Renderer:
         buffer.size = at - buffer.data
         return 0
 
-    cdef int name_attribute(self, Buffer *buffer, const char *comm) except -1:
+    cdef int name_attribute(self, Buffer *buffer, const char *name, int room) except -1:
+        """The text in `name`, which ends with a NUL byte or with its `room`."""
         cdef int size = 0
         cdef bint plain = True
         cdef uint8_t character
-        while size < 16 and comm[size]:
-            character = comm[size]
+        while size < room and name[size]:
+            character = name[size]
             if character < 0x20 or character > 0x7e or character == b'"' or character == b'\\':
                 plain = False
             size += 1
         put_bytes(buffer, b',"cf:name":', 11)
         if plain:
             put_bytes(buffer, b'"', 1)
-            put_bytes(buffer, comm, size)
+            put_bytes(buffer, name, size)
             put_bytes(buffer, b'"', 1)
         else:
-            text, escaped = self.host.escape(PyBytes_FromStringAndSize(comm, size))
+            text, escaped = self.host.escape(PyBytes_FromStringAndSize(name, size))
             put_object(buffer, text)
             if escaped:
                 put_bytes(buffer, b',"hw:escaped":true', 18)
@@ -1022,6 +1035,7 @@ cdef class Renderer:
         cdef const Inode *inode
         cdef const Socket *socket
         cdef const Iattr *iattr
+        cdef const Xattr *xattr
         cdef char *at
         cdef int i
         if kind == BODY_TASK:
@@ -1036,7 +1050,7 @@ cdef class Renderer:
             self.number_attribute(buffer, b',"cf:netns":', task.netns)
             self.number_attribute(buffer, b',"cf:cgroupns":', task.cgroupns)
             self.number_attribute(buffer, b',"hw:cgroup":', task.cgroup)
-            self.name_attribute(buffer, task.comm)
+            self.name_attribute(buffer, task.comm, 16)
             attributes = self.cgroups.get(task.cgroup)
             if attributes is not None:
                 put_object(buffer, attributes)
@@ -1046,7 +1060,7 @@ cdef class Renderer:
             self.number_attribute(buffer, b',"cf:uid":', memory.uid)
             self.number_attribute(buffer, b',"cf:gid":', memory.gid)
             self.number_attribute(buffer, b',"hw:cgroup":', memory.cgroup)
-            self.name_attribute(buffer, memory.comm)
+            self.name_attribute(buffer, memory.comm, 16)
         elif kind == BODY_INODE:
             inode = <const Inode *>body
             self.mode_attribute(buffer, b',"cf:mode":"', inode.mode)
@@ -1078,17 +1092,28 @@ cdef class Renderer:
         elif kind == BODY_IATTR:
             iattr = <const Iattr *>body
             self.mode_attribute(buffer, b',"cf:valid":"', iattr.valid)
-            self.mode_attribute(buffer, b',"cf:mode":"', iattr.mode)
-            self.number_attribute(buffer, b',"cf:uid":', iattr.uid)
-            self.number_attribute(buffer, b',"cf:gid":', iattr.gid)
-            buffer_reserve(buffer, 128)
-            at = write_literal(buffer.data + buffer.size, b',"cf:size":', 11)
-            at = write_integer(
-                at,
-                iattr.size < 0,
-                <uint64_t>iattr.size if iattr.size >= 0 else -<uint64_t>iattr.size,
-            )
-            buffer.size = at - buffer.data
+            if iattr.valid & ATTR_MODE:
+                self.mode_attribute(buffer, b',"cf:mode":"', iattr.mode)
+            if iattr.valid & ATTR_UID:
+                self.number_attribute(buffer, b',"cf:uid":', iattr.uid)
+            if iattr.valid & ATTR_GID:
+                self.number_attribute(buffer, b',"cf:gid":', iattr.gid)
+            if iattr.valid & ATTR_SIZE:
+                buffer_reserve(buffer, 128)
+                at = write_literal(buffer.data + buffer.size, b',"cf:size":', 11)
+                at = write_integer(
+                    at,
+                    iattr.size < 0,
+                    <uint64_t>iattr.size if iattr.size >= 0 else -<uint64_t>iattr.size,
+                )
+                buffer.size = at - buffer.data
+        elif kind == BODY_XATTR:
+            xattr = <const Xattr *>body
+            self.name_attribute(buffer, xattr.name, sizeof(xattr.name))
+            if xattr.truncated:
+                put_bytes(buffer, b',"hw:truncated":true', 20)
+            if xattr.size:
+                self.number_attribute(buffer, b',"cf:size":', xattr.size)
         return 0
 
     cdef int text(self, const Text *text, size_t room) except -1:

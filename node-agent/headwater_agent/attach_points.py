@@ -35,6 +35,13 @@ _RENAMED: Final = {"pipe_read": ("anon_pipe_read",)}
 (262b2fa99c12 "pipe: introduce struct file_operations pipeanon_fops")."""
 
 
+LATER_HOOKS: Final = frozenset({"inode_get_acl", "inode_remove_acl", "inode_set_acl"})
+"""LSM hooks that a kernel may lack without a loss: older ones mediate the same elsewhere.
+
+Access control lists have hooks of their own since 6.2; before, they pass the hooks of extended
+attributes."""
+
+
 @dataclass(frozen=True, slots=True)
 class AttachPoint:
     """Where a program goes."""

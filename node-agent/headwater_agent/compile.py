@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, attach_point
+from headwater_agent.attach_points import LATER_HOOKS, PROGRAM_TEXTS, CaptureMode, attach_point
 from headwater_agent.btf import BtfFormatError, function_numbers, functions_without_result
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
 from headwater_agent.direct_maps import CONSTANTS, NUMBERS, SPECS
@@ -103,6 +103,8 @@ def compile_programs(btf: Path, release: str, mode: CaptureMode) -> ProgramObjec
         code, shared_at = link_shared(code, shared)
         point = points[kind, hook]
         number = next((numbers[name] for name in point.functions if name in numbers), 0)
+        if not number and hook in LATER_HOOKS:
+            continue
         code = replace_map_references(code, index_by_reference)
         programs.append(ProgramSpec(point.kind, point.hook, number, code, shared_at))
     return ProgramObject(maps + SPECS, tuple(programs))

@@ -40,6 +40,7 @@ _BODIES = {
     VertexType.PROCESS_MEMORY: "memory",
     VertexType.SOCKET: "socket",
     VertexType.IATTR: "iattr",
+    VertexType.XATTR: "xattr",
     VertexType.INODE_UNKNOWN: "inode",
     VertexType.LINK: "inode",
     VertexType.FILE: "inode",

@@ -18,6 +18,7 @@ import numpy as np
 CELL_BYTES: Final = 80
 RING_HEADER_BYTES: Final = 8
 COMM_BYTES: Final = 16
+XATTR_NAME_BYTES: Final = 104
 TEXT_HEADER_BYTES: Final = 40
 TEXT_BYTES_MAX: Final = 4152
 TEXT_DATA_MAX: Final = TEXT_BYTES_MAX - TEXT_HEADER_BYTES
@@ -173,6 +174,8 @@ IATTR: Final = np.dtype(
     [("valid", "<u4"), ("mode", "<u4"), ("uid", "<u4"), ("gid", "<u4"), ("size", "<i8")]
 )
 
+XATTR: Final = np.dtype([("size", "<u4"), ("truncated", "<u4"), ("name", f"V{XATTR_NAME_BYTES}")])
+
 VERTEX_HEADER_BYTES: Final = 40
 VERTEX_UNION_BYTES: Final = 112
 
@@ -190,9 +193,13 @@ VERTEX: Final = np.dtype(
             "inode",
             "socket",
             "iattr",
+            "xattr",
         ],
-        "formats": [HEADER, "<u8", "<u4", "u1", "u1", "<u2", TASK, MEMORY, INODE, SOCKET, IATTR],
-        "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 5],
+        "formats": [
+            *(HEADER, "<u8", "<u4", "u1", "u1", "<u2"),
+            *(TASK, MEMORY, INODE, SOCKET, IATTR, XATTR),
+        ],
+        "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 6],
         "itemsize": VERTEX_HEADER_BYTES + VERTEX_UNION_BYTES,
     }
 )
@@ -238,6 +245,7 @@ for _type, _bytes in (
     (INODE, 48),
     (SOCKET, 24),
     (IATTR, 24),
+    (XATTR, 112),
     (VERTEX, 152),
     (TEXT_HEADER, TEXT_HEADER_BYTES),
     (COUNTERS, 56),

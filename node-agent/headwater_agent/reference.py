@@ -435,15 +435,17 @@ class ReferenceRenderer:
             ),
             VertexType.PROCESS_MEMORY: ("cf:tgid", "cf:uid", "cf:gid", "hw:cgroup"),
             VertexType.SOCKET: ("cf:uid", "cf:gid", "cf:ino", "hw:family", "hw:protocol"),
-            VertexType.IATTR: ("cf:uid", "cf:gid", "cf:size"),
+            VertexType.IATTR: _valid_numbers(body),
+            VertexType.XATTR: ("cf:size",) if body.get("size") else (),
         }
         inode = ("cf:uid", "cf:gid", "cf:ino", "hw:generation") if "generation" in body else ()
         described: Json = {}
         for name in numbers.get(record.type, inode):
             described[name] = _integer(_int(body[name.partition(":")[2]]))
-        for name in ("mode", "valid"):
-            if name in body:
-                described[f"cf:{name}"] = hex(_int(body[name]))
+        if record.type is VertexType.IATTR:
+            described["cf:valid"] = hex(_int(body["valid"]))
+        if "mode" in body and (record.type is not VertexType.IATTR or _int(body["valid"]) & 1):
+            described["cf:mode"] = hex(_int(body["mode"]))
         if record.type is VertexType.SOCKET:
             described["hw:socketType"] = body["type"]
         if "device" in body:
@@ -451,11 +453,14 @@ class ReferenceRenderer:
             described["hw:device"] = f"{device >> 20}:{device & 0xFFFFF}"
         if any(_bytes(body.get("uuid", b""))):
             described["cf:uuid"] = str(UUID(bytes=_bytes(body["uuid"])))
-        if "comm" in body:
-            comm, escaped = escape(_bytes(body["comm"]).partition(b"\0")[0])
-            described["cf:name"] = comm
-            if escaped:
-                described["hw:escaped"] = True
+        for named in ("comm", "name"):
+            if named in body:
+                name, escaped = escape(_bytes(body[named]).partition(b"\0")[0])
+                described["cf:name"] = name
+                if escaped:
+                    described["hw:escaped"] = True
+        if body.get("truncated"):
+            described["hw:truncated"] = True
         if record.type is VertexType.TASK and _int(body["cgroup"]) in self._workloads:
             namespace, pod = self._workloads[_int(body["cgroup"])]
             described |= {"hw:namespace": namespace, "hw:pod": pod}
@@ -500,6 +505,13 @@ def count_elements(document: Json) -> int:
 
 def _attributes(kind: VertexType, version: int) -> Json:
     return {"prov:type": _qualified(kind.qualified_name), "cf:version": _integer(version)}
+
+
+def _valid_numbers(body: Mapping[str, int | bytes]) -> tuple[str, ...]:
+    """Which numbers of an iattr were set: ATTR_UID, ATTR_GID, ATTR_SIZE."""
+    valid = _int(body.get("valid", 0))
+    bits = {"cf:uid": 2, "cf:gid": 4, "cf:size": 8}
+    return tuple(name for name, bit in bits.items() if valid & bit)
 
 
 def _qualified(name: str) -> Json:

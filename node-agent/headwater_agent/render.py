@@ -45,6 +45,7 @@ _BODIES: Final = {
     VertexType.PROCESS_MEMORY: 2,
     VertexType.SOCKET: 4,
     VertexType.IATTR: 5,
+    VertexType.XATTR: 6,
 } | dict.fromkeys(
     (
         VertexType.INODE_UNKNOWN,

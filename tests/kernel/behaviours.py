@@ -19,7 +19,8 @@ PROGRAMS = ("behaviours", "runtime")
 def build(name: str = "behaviours") -> Path:
     """Return a compiled program."""
     source, binary = SOURCES / f"{name}.c", BINARIES / name
-    if binary.exists() and binary.stat().st_mtime >= source.stat().st_mtime:
+    parts = [source, *SOURCES.glob("*.h")]
+    if binary.exists() and binary.stat().st_mtime >= max(p.stat().st_mtime for p in parts):
         return binary
     binary.parent.mkdir(parents=True, exist_ok=True)
     fresh = binary.with_name(f"{name}.{os.getpid()}")

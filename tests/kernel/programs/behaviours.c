@@ -817,6 +817,8 @@ static void do_steps(void)
 		line = step(line);
 }
 
+#include "attributes.h"
+
 static const struct {
 	const char *name;
 	void (*act)(void);
@@ -876,6 +878,7 @@ static const struct {
 	{ "flood", do_flood },
 	{ "churn", do_churn },
 	{ "steps", do_steps },
+	ATTRIBUTE_BEHAVIOURS,
 };
 
 static void enter(char **words)

@@ -108,6 +108,7 @@ def test_renderer_and_its_vocabulary_agree_on_bodies() -> None:
         VertexType.FILE: "BODY_INODE",
         VertexType.SOCKET: "BODY_SOCKET",
         VertexType.IATTR: "BODY_IATTR",
+        VertexType.XATTR: "BODY_XATTR",
         VertexType.PATH: "BODY_NONE",
     }
     for kind, name in named.items():
@@ -148,6 +149,7 @@ def renderer_struct(name: str) -> np.dtype[np.void]:
         ("Inode", layout.INODE),
         ("Socket", layout.SOCKET),
         ("Iattr", layout.IATTR),
+        ("Xattr", layout.XATTR),
     ],
 )
 def test_renderer_has_the_same_structs(name: str, kind: np.dtype[np.void]) -> None:

@@ -41,7 +41,8 @@ FULL = {
     VertexType.SOCKET: frozenset(
         ("cf:uid", "cf:gid", "cf:ino", "hw:family", "hw:socketType", "hw:protocol")
     ),
-    VertexType.IATTR: frozenset(("cf:valid", "cf:mode", "cf:uid", "cf:gid", "cf:size")),
+    VertexType.IATTR: frozenset(("cf:valid",)),
+    VertexType.XATTR: frozenset(("cf:name",)),
     VertexType.PATH: frozenset(("cf:pathname",)),
     VertexType.ARGV: frozenset(("cf:value",)),
     VertexType.MACHINE: frozenset(("cf:u_release", "hw:bootId", "hw:mode", "hw:policy")),
