@@ -3,7 +3,7 @@
  * The scope follows the cgroup tree in the kernel: a new cgroup inherits its
  * parent's slot before any task can be in it (promise G1), and a removed one
  * leaves the scope. Not cgroup_release: removed memory cgroups linger for long.
- * What is moved across its border is marked (border.h).
+ * What is moved across its border is marked (border.bpf.c).
  */
 
 /* scope first, bucket second: see scope.h. */
@@ -55,32 +55,4 @@ RAW_TRACEPOINT_PROBE(cgroup_rmdir)
 	scope.delete(&id);
 	__sync_val_compare_and_swap(hw_bucket_of(id), (id & ~HW_BUCKET_SLOT) | slot, 0);
 	return 0;
-}
-
-/*
- * At the entry, before the process runs in its new cgroup: the tracepoint of this
- * name comes up to 14 ms later.
- */
-HW_FENTRY_ALL(cgroup_attach_task, struct cgroup *target, struct task_struct *task)
-{
-	u32 from = hw_slot_of(hw_task_cgroup(task)), to = hw_slot_of(hw_cgroup_id(target));
-
-	if (!from == !to || !hw_is_unified(target))
-		return;
-	if (to)
-		hw_enters(to, task->group_leader);
-	else
-		hw_leaves(task->group_leader, task);
-}
-
-/* clone3(CLONE_INTO_CGROUP): the child is in that cgroup from the start, and nothing is attached. */
-HW_FENTRY_ALL(cgroup_post_fork, struct task_struct *child, struct kernel_clone_args *call)
-{
-	u32 slot;
-
-	if (!call->cgrp)
-		return;
-	slot = hw_slot_of(hw_cgroup_id(call->cgrp));
-	if (slot)
-		hw_enters(slot, child->group_leader);
 }

@@ -73,62 +73,6 @@ HW_LSM(file_receive, struct file *file)
 }
 
 /*
- * An inode that is mapped shared: its state moves to shared_objects, where the
- * mapping process finds it at each of its flows. The copy is in place before the
- * mark that sends everybody there, and the mark is only set on what was copied.
- */
-static __always_inline bool hw_share_object(struct hw_context *context, struct inode *inode)
-{
-	struct hw_object copy, *object = hw_inode_state(inode);
-	u32 attempt;
-	u64 id;
-
-	if (!object)
-		return false;
-	for (attempt = 0; attempt < HW_ATTEMPTS; attempt++) {
-		copy = *object;
-		if (copy.state & HW_STATE_MOVED)
-			return true;
-		id = copy.id;
-		if (shared_objects.update(&id, &copy)) {
-			hw_lose(context->slot, HW_LOSS_STORAGE);
-			return false;
-		}
-		if (__sync_val_compare_and_swap(&object->state, copy.state,
-						copy.state | HW_STATE_MOVED) == copy.state)
-			return true;
-	}
-	hw_lose(context->slot, HW_LOSS_CONTENTION);
-	return false;
-}
-
-static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
-					   bool writable)
-{
-	struct hw_task_state *leader = hw_leader(context);
-	u32 i;
-
-	if (!leader || !hw_share_object(context, inode))
-		return;
-	for (i = 0; i < HW_MAPPINGS; i++) {
-		struct hw_mapping *mapping = &leader->mappings[i];
-
-		if (mapping->object == id) {
-			mapping->writable |= writable;
-			return;
-		}
-		if (!mapping->object) {
-			mapping->object_version = 0;
-			mapping->memory_version = 0;
-			mapping->writable = writable;
-			if (!__sync_val_compare_and_swap(&mapping->object, 0, id))
-				return;
-		}
-	}
-	hw_lose(context->slot, HW_LOSS_MAPPINGS);
-}
-
-/*
  * A mapping that was opened for writing may become writable later (mprotect), so
  * it counts as such from the start.
  */

@@ -91,14 +91,14 @@ static __always_inline void hw_fill_memory(struct hw_memory *to, struct hw_conte
 
 static __always_inline void hw_fill_inode(struct hw_inode *to, struct inode *inode)
 {
-	struct super_block *super = inode->i_sb;
+	struct super_block *super = HW_GET(inode, i_sb);
 
-	to->mode = inode->i_mode;
-	to->uid = inode->i_uid.val;
-	to->gid = inode->i_gid.val;
-	to->device = super->s_dev;
-	to->ino = inode->i_ino;
-	to->generation = inode->i_generation;
+	to->mode = HW_GET(inode, i_mode);
+	to->uid = HW_GET(inode, i_uid.val);
+	to->gid = HW_GET(inode, i_gid.val);
+	to->device = HW_GET(super, s_dev);
+	to->ino = HW_GET(inode, i_ino);
+	to->generation = HW_GET(inode, i_generation);
 	to->pad = 0;
 	bpf_probe_read_kernel(to->uuid, sizeof(to->uuid), &super->s_uuid);
 }

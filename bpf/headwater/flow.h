@@ -175,8 +175,8 @@ static __always_inline void hw_keep_user(struct hw_context *context, struct hw_o
 static __always_inline u64 hw_target(struct hw_context *context, struct inode *inode, u8 relation)
 {
 	struct hw_task_state *self = context->self;
-	u64 place = (u64)inode->i_generation << 32 | inode->i_sb->s_dev;
-	u64 from = inode->i_ino * 0x9fb21c651e98df25ULL +
+	u64 place = (u64)HW_GET(inode, i_generation) << 32 | HW_GET(HW_GET(inode, i_sb), s_dev);
+	u64 from = HW_GET(inode, i_ino) * 0x9fb21c651e98df25ULL +
 		   (place + hw_version(self->memory.state) * 0x9e3779b97f4a7c15ULL) *
 			   0xd6e8feb86659fd93ULL;
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0 OR BSD-2-Clause */
 /*
- * HW_LSM, HW_FENTRY, HW_FEXIT, HW_TRACEPOINT - one hook, two functions
+ * HW_LSM, HW_FENTRY, HW_FEXIT, HW_TRACEPOINT, HW_TP_BTF - one hook, two functions
  *
  * The first is what the kernel calls: it looks at the bucket of the acting task's
  * cgroup and returns when that is empty and no process has left the scope (strays,
@@ -21,6 +21,9 @@
 	HW_HOOK(HW_ALWAYS, fexit__##event, ".bpf.fn.fexit__" #event, ##args)
 #define HW_TRACEPOINT(event, args...) \
 	HW_HOOK(HW_ALWAYS, raw_tracepoint__##event, ".bpf.fn.raw_tracepoint__" #event, ##args)
+/* A tracepoint with its arguments, of which the verifier knows the types. */
+#define HW_TP_BTF(event, args...) \
+	HW_HOOK(HW_ALWAYS, tp_btf__##event, ".bpf.fn.tp_btf__" #event, ##args)
 
 #define HW_ALWAYS(ctx) false
 

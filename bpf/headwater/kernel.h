@@ -19,6 +19,23 @@ struct super_block;
 
 #define READ(target, field) bpf_probe_read_kernel(&(target), sizeof(target), &(field))
 
+/*
+ * A field of what a hook is given, by a pointer that the verifier knows. Mode
+ * tracepoint finds its objects by descriptors, behind pointers that are plain
+ * numbers to the verifier: there a field is copied.
+ */
+#ifdef HW_MODE_TRACEPOINT
+/* Through a word (of a little-endian CPU), because a field may be const. */
+#define HW_GET(pointer, field)                                                             \
+	({                                                                                 \
+		u64 got_ = 0;                                                              \
+		bpf_probe_read_kernel(&got_, sizeof((pointer)->field), &(pointer)->field); \
+		(__typeof__((pointer)->field))got_;                                        \
+	})
+#else
+#define HW_GET(pointer, field) ((pointer)->field)
+#endif
+
 #define S_IFMT 00170000
 #define S_IFSOCK 0140000
 #define S_IFLNK 0120000
@@ -85,9 +102,9 @@ static __always_inline u32 hw_is_socket_mode(u32 mode)
 static __always_inline bool hw_is_backing_file(struct file *file)
 {
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 5, 0)
-	return (u32)file->f_mode & FMODE_BACKING;
+	return (u32)HW_GET(file, f_mode) & FMODE_BACKING;
 #else
-	return file->f_inode != file->f_path.dentry->d_inode;
+	return HW_GET(file, f_inode) != HW_GET(HW_GET(file, f_path.dentry), d_inode);
 #endif
 }
 

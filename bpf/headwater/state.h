@@ -48,7 +48,7 @@ struct hw_object {
 	u8 type;
 	u8 pad;
 	u16 owner;
-	u32 pad2;
+	u32 mark; /* mode tracepoint's: which object this is, or under which name it was met */
 };
 
 /* A shared mapping of a process: edges are due only when a side has changed. */
@@ -92,22 +92,33 @@ struct hw_inode_key {
 	u32 generation;
 };
 
+/* Where no hook says that an object ends, the least recently used make room. */
+#ifdef HW_MODE_TRACEPOINT
+#define HW_OBJECTS_MAP "lru_hash"
+#else
+#define HW_OBJECTS_MAP "hash"
+#endif
+
 BPF_TASK_STORAGE(tasks, struct hw_task_state);
-BPF_HASH(channels, u64, struct hw_object, HW_CHANNELS);
-BPF_HASH(shared_objects, u64, struct hw_object, HW_SHARED_OBJECTS);
+BPF_TABLE(HW_OBJECTS_MAP, u64, struct hw_object, channels, HW_CHANNELS);
+BPF_TABLE(HW_OBJECTS_MAP, u64, struct hw_object, shared_objects, HW_SHARED_OBJECTS);
 /* An inode's identity outlives its eviction from the inode cache. */
 BPF_TABLE("lru_hash", struct hw_inode_key, struct hw_object, evicted, HW_EVICTED_INODES);
 BPF_PERCPU_ARRAY(serials, u64, 1);
 
 /*
  * The state of a file, directory, link or device, as the mode can keep it:
- * inode_storage.h or inode_hash.h. What is not there is 0; so is what cannot be
- * made.
+ * inode_storage.h, inode_hash.h or inode_key.h. What is not there is 0; so is what
+ * cannot be made.
  */
 static __always_inline struct hw_object *hw_inode_state(struct inode *inode);
 static __always_inline struct hw_object *hw_inode_state_made(struct inode *inode);
 /* The inode's memory is about to be another's. */
 static __always_inline void hw_inode_state_ends(struct inode *inode);
+/* The state of the socket or pipe at an address, as far as it is that one's. */
+static __always_inline struct hw_object *hw_channel_state(u64 address);
+/* Which socket or pipe it is that has just got the state. */
+static __always_inline void hw_channel_made(struct hw_object *fresh, u64 address);
 
 static __always_inline u32 hw_version(u64 state)
 {
@@ -159,9 +170,9 @@ static __always_inline u8 hw_inode_type(u32 mode)
 
 static __always_inline void hw_inode_key(struct inode *inode, struct hw_inode_key *key)
 {
-	key->ino = inode->i_ino;
-	key->device = inode->i_sb->s_dev;
-	key->generation = inode->i_generation;
+	key->ino = HW_GET(inode, i_ino);
+	key->device = HW_GET(HW_GET(inode, i_sb), s_dev);
+	key->generation = HW_GET(inode, i_generation);
 }
 
 /* Where an object's state is since it is mapped shared; 0 when that is gone. */
@@ -206,7 +217,7 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 			if (!__sync_val_compare_and_swap(&object->id, 0, before->id))
 				evicted.delete(&key);
 		} else {
-			hw_object_make(object, hw_inode_type(inode->i_mode), owner);
+			hw_object_make(object, hw_inode_type(HW_GET(inode, i_mode)), owner);
 		}
 	}
 	return object->state & HW_STATE_MOVED ? hw_moved(object) : object;
@@ -214,19 +225,20 @@ static __always_inline struct hw_object *hw_inode_object(struct inode *inode, u1
 
 static __always_inline struct hw_object *hw_find_channel(u64 address)
 {
-	return channels.lookup(&address);
+	return hw_channel_state(address);
 }
 
 /* The state of a socket or pipe, made at its first sight; 0 when the map is full. */
 static __always_inline struct hw_object *hw_channel_object(u64 address, u8 type, u16 owner)
 {
-	struct hw_object *object = channels.lookup(&address), fresh = {};
+	struct hw_object *object = hw_channel_state(address), fresh = {};
 
 	if (object)
 		return object;
 	fresh.type = type;
 	fresh.owner = owner;
 	fresh.id = hw_new_serial();
+	hw_channel_made(&fresh, address);
 	channels.insert(&address, &fresh);
 	return channels.lookup(&address);
 }

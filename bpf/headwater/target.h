@@ -12,11 +12,11 @@
 /* Where the state of a pipe or socket is kept in channels; 0 for other inodes. */
 static __always_inline u64 hw_channel_of(struct inode *inode)
 {
-	u32 kind = inode->i_mode & S_IFMT;
+	u32 kind = HW_GET(inode, i_mode) & S_IFMT;
 
 	if (kind == S_IFIFO)
 		return (u64)inode;
-	if (kind == S_IFSOCK && inode->i_sb->s_magic == SOCKFS_MAGIC)
+	if (kind == S_IFSOCK && HW_GET(HW_GET(inode, i_sb), s_magic) == SOCKFS_MAGIC)
 		return hw_inode_sock(inode);
 	return 0;
 }
@@ -34,7 +34,7 @@ static __always_inline struct hw_object *hw_ready_inode(struct hw_context *conte
 	bool is_socket = channel && channel != (u64)inode, declared;
 
 	if (!object || !object->id)
-		object = channel ? hw_channel_object(channel, hw_inode_type(inode->i_mode),
+		object = channel ? hw_channel_object(channel, hw_inode_type(HW_GET(inode, i_mode)),
 						     context->slot) :
 				   hw_inode_object(inode, context->slot);
 	if (!object) {
@@ -81,20 +81,20 @@ hw_ready_named(struct hw_context *context, struct inode *inode, u64 channel,
 
 static __always_inline bool hw_inode_off(struct hw_context *context, struct inode *inode)
 {
-	return hw_vertex_off(context->config, hw_inode_type(inode->i_mode));
+	return hw_vertex_off(context->config, hw_inode_type(HW_GET(inode, i_mode)));
 }
 
 /* The object behind an open file, without a flow. */
 static __always_inline struct hw_object *hw_ready_file(struct hw_context *context,
 						       struct file *file)
 {
-	struct inode *inode = file->f_inode;
+	struct inode *inode = HW_GET(file, f_inode);
 	u64 channel = hw_channel_of(inode);
 
 	if (hw_inode_off(context, inode) || hw_is_backing_file(file) || !hw_with_self(context))
 		return 0;
-	return hw_ready_named(context, inode, channel, hw_find(inode, channel), file->f_path.dentry,
-			      file->f_path.mnt);
+	return hw_ready_named(context, inode, channel, hw_find(inode, channel),
+			      HW_GET(file, f_path.dentry), HW_GET(file, f_path.mnt));
 }
 
 /*
@@ -106,7 +106,7 @@ static __always_inline struct hw_object *hw_file_flow(struct hw_context *context
 						      struct file *file, bool used, u32 flags,
 						      s64 offset)
 {
-	struct inode *inode = file->f_inode;
+	struct inode *inode = HW_GET(file, f_inode);
 	struct hw_object *object;
 	u64 channel;
 
@@ -129,8 +129,8 @@ static __always_inline struct hw_object *hw_file_flow(struct hw_context *context
 		return object;
 	if (hw_is_backing_file(file))
 		return 0;
-	object = hw_ready_named(context, inode, channel, object, file->f_path.dentry,
-				file->f_path.mnt);
+	object = hw_ready_named(context, inode, channel, object, HW_GET(file, f_path.dentry),
+				HW_GET(file, f_path.mnt));
 	if (object && hw_record(context, relation, object, used, flags, offset) && !used)
 		hw_task_keep(context->self, hw_target(context, inode, relation));
 	return object;
@@ -174,7 +174,7 @@ static __always_inline struct hw_object *hw_dentry_flow(struct hw_context *conte
 							struct vfsmount *mount, bool used,
 							u32 flags)
 {
-	struct inode *inode = dentry->d_inode;
+	struct inode *inode = HW_GET(dentry, d_inode);
 	struct hw_object *object;
 	u64 channel;
 

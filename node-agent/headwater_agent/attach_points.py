@@ -25,6 +25,7 @@ class CaptureMode(StrEnum):
 PROGRAM_TEXTS: Final = {
     CaptureMode.LSM: "headwater.bpf.c",
     CaptureMode.FENTRY: "fentry.bpf.c",
+    CaptureMode.TRACEPOINT: "tracepoint.bpf.c",
 }
 """The top file of each mode's program set; the modes that there are, the best one first."""
 
@@ -47,13 +48,14 @@ class AttachPoint:
     """Where a program goes."""
 
     kind: str
-    """``lsm``, ``fentry``, ``fexit`` or ``raw_tracepoint``"""
+    """``lsm``, ``fentry``, ``fexit``, ``raw_tracepoint`` or ``tp_btf``"""
 
     hook: str
     """LSM hook, kernel function or tracepoint"""
 
     functions: tuple[str, ...] = ()
-    """Kernel functions of which the first that exists is attached to; none for tracepoints"""
+    """Types in the kernel's BTF of which the first that exists is attached to: functions, or the
+    one of a tracepoint with arguments; none for those without"""
 
     @property
     def name(self) -> str:
@@ -66,13 +68,16 @@ def attach_point(
 ) -> AttachPoint:
     """Where a hook of the C text goes in a mode.
 
-    :param kind: the text's word for it: ``lsm``, ``fentry``, ``fexit`` or ``raw_tracepoint``
+    :param kind: the text's word for it: ``lsm``, ``fentry``, ``fexit``, ``raw_tracepoint``
+        or ``tp_btf``
     :param hook: LSM hook, kernel function or tracepoint
     :param returns_nothing: functions `security_*` without a result: nothing can be refused there,
         and what is to be freed is there at the entry only
     """
     if kind == "raw_tracepoint":
         return AttachPoint(kind, hook)
+    if kind == "tp_btf":
+        return AttachPoint(kind, hook, (f"btf_trace_{hook}",))
     if kind != "lsm":
         return AttachPoint(kind, hook, (hook, *_RENAMED.get(hook, ())))
     if mode is CaptureMode.LSM:

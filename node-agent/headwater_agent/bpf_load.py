@@ -30,6 +30,7 @@ _STORAGE_MAP_TYPES: Final = (24, 28, 29)
 
 _PROGRAM_TYPES: Final = {
     "raw_tracepoint": (17, 0),
+    "tp_btf": (26, 23),
     "fentry": (26, 24),
     "fexit": (26, 25),
     "lsm": (29, 27),
@@ -185,7 +186,7 @@ def _attach(program: ProgramSpec, descriptors: dict[int, int]) -> int:
         return bpf(
             BpfCommand.RAW_TRACEPOINT_OPEN,
             _RawTracepointOpen(
-                # LSM and fentry programs name their target when they are loaded.
+                # All others name their target when they are loaded.
                 name=ctypes.addressof(name) if program.kind == "raw_tracepoint" else 0,
                 prog_fd=descriptor,
             ),

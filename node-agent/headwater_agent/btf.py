@@ -17,7 +17,14 @@ from dataclasses import dataclass
 _MAGIC = 0xEB9F
 _HEADER = struct.Struct("<HBBIIIII")
 _TYPE = struct.Struct("<III")
-_KIND_INT, _KIND_ARRAY, _KIND_STRUCT, _KIND_FUNC, _KIND_PROTOTYPE = 1, 3, 4, 12, 13
+_KIND_INT, _KIND_ARRAY, _KIND_STRUCT, _KIND_TYPEDEF, _KIND_FUNC, _KIND_PROTOTYPE = (
+    1,
+    3,
+    4,
+    8,
+    12,
+    13,
+)
 _ENUM_KINDS = (6, 19)
 _COMPOSITE_KINDS = (4, 5)
 
@@ -79,6 +86,17 @@ def function_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
     """
     wanted = set(names)
     return {each.name: each.number for each in _types(btf, (_KIND_FUNC,)) if each.name in wanted}
+
+
+def typedef_numbers(btf: bytes, names: Iterable[str]) -> dict[str, int]:
+    """Type numbers of typedefs; a tracepoint's is `btf_trace_<name>`.
+
+    :param btf: content of ``/sys/kernel/btf/vmlinux``
+    :param names: typedefs to find; those that the kernel does not have are left out
+    :raises BtfFormatError: if it is not BTF
+    """
+    wanted = set(names)
+    return {each.name: each.number for each in _types(btf, (_KIND_TYPEDEF,)) if each.name in wanted}
 
 
 def functions_without_result(btf: bytes) -> frozenset[str]:

@@ -18,7 +18,12 @@ from pathlib import Path
 from typing import Any, Final
 
 from headwater_agent.attach_points import LATER_HOOKS, PROGRAM_TEXTS, CaptureMode, attach_point
-from headwater_agent.btf import BtfFormatError, function_numbers, functions_without_result
+from headwater_agent.btf import (
+    BtfFormatError,
+    function_numbers,
+    functions_without_result,
+    typedef_numbers,
+)
 from headwater_agent.btf_headers import BtfUnavailableError, write_header_tree
 from headwater_agent.direct_maps import CONSTANTS, NUMBERS, SPECS
 from headwater_agent.program_object import (
@@ -35,7 +40,7 @@ RING_PAGES: Final = 1
 """The ring's size is set when it is loaded; bcc wants one to compile."""
 
 _HOOKS: Final = re.compile(
-    r"^(LSM_PROBE|RAW_TRACEPOINT_PROBE|HW_LSM|HW_FENTRY(?:_ALL)?|HW_FEXIT|HW_TRACEPOINT)\((\w+)",
+    r"^(LSM_PROBE|RAW_TRACEPOINT_PROBE|HW_LSM|HW_FENTRY(?:_ALL)?|HW_FEXIT|HW_TRACEPOINT|HW_TP_BTF)\((\w+)",
     re.MULTILINE,
 )
 _STRUCTS: Final = re.compile(r"\bstruct (\w+)")
@@ -47,10 +52,11 @@ _KINDS: Final = {
     "HW_FENTRY_ALL": "fentry",
     "HW_FEXIT": "fexit",
     "HW_TRACEPOINT": "raw_tracepoint",
+    "HW_TP_BTF": "tp_btf",
 }
 """By macro, bcc's or ours (``bpf/headwater/hook.h``): our word, which begins the program's name."""
 
-_MAPS: Final = re.compile(r'^BPF_\w+\((?:"\w+", [^,]+, [^,]+, )?(\w+)', re.MULTILINE)
+_MAPS: Final = re.compile(r'^BPF_\w+\((?:(?:"\w+"|HW_\w+), [^,]+, [^,]+, )?(\w+)', re.MULTILINE)
 
 _SHARED_FUNCTION: Final = "hw_apart"
 """The one function that programs have a copy of, each its own (``bpf/headwater/apart.h``)."""
@@ -93,7 +99,8 @@ def compile_programs(btf: Path, release: str, mode: CaptureMode) -> ProgramObjec
     types = btf.read_bytes()
     nothing = functions_without_result(types)
     points = {each: attach_point(*each, mode, nothing) for each in hooks}
-    numbers = function_numbers(types, (name for each in points.values() for name in each.functions))
+    targets = {name for each in points.values() for name in each.functions}
+    numbers = function_numbers(types, targets) | typedef_numbers(types, targets)
     maps, index_by_reference = _maps(lib, compiled.module, _MAPS.findall(text))
     index_by_reference |= {NUMBERS[s.name]: len(maps) + at for at, s in enumerate(SPECS)}
     shared = _instructions(lib, compiled.module, _SHARED_FUNCTION)

@@ -13,6 +13,7 @@ from typing import Any, Final, Self
 
 from numpy.typing import NDArray
 
+from headwater_agent import system_calls
 from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, security_function
 from headwater_agent.bpf_load import Loaded, load_programs
 from headwater_agent.direct_maps import direct_value
@@ -24,8 +25,11 @@ from headwater_agent.program_cache import ProgramCacheError, compiled_programs
 RING_BYTES_DEFAULT: Final = 8 << 20
 """About 100,000 flow records: a second of a busy build."""
 
-ESSENTIAL_HOOKS: Final = ("file_open", "file_permission", "bprm_committed_creds")
-"""Without these there is nothing that deserves the name of provenance."""
+ESSENTIAL_HOOKS: Final = (
+    *("file_open", "file_permission", "bprm_committed_creds"),
+    *("sys_enter", "sys_exit", "sched_process_exec"),
+)
+"""Without these, of those that a mode has, nothing deserves the name of provenance."""
 
 MODES: Final = ("auto", *(mode.value for mode in PROGRAM_TEXTS))
 """What can be asked for."""
@@ -76,6 +80,7 @@ class Capture:
             reasons = "; ".join(f"{name}: {loaded.failures[name].strerror}" for name in missing)
             raise CaptureError(f"hooks that capture cannot do without do not attach: {reasons}")
         self._loaded, self.mode = loaded, mode
+        self._tell_system_calls()
         return self
 
     def __exit__(
@@ -125,6 +130,13 @@ class Capture:
     def strays(self) -> NDArray[Any]:
         """How many processes have left the scope and are captured (``struct hw_strays``)."""
         return direct_value("strays", self._kernel.maps["strays"])
+
+    def _tell_system_calls(self) -> None:
+        """Fill mode tracepoint's table. Nothing is in scope yet, so nobody has missed it."""
+        if "system_calls" in self._kernel.maps:
+            table = self._map("system_calls", 4, system_calls.VALUE_BYTES)
+            for key, value in system_calls.entries():
+                table.update(key, value)
 
     @property
     def _kernel(self) -> Loaded:

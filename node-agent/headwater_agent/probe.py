@@ -10,14 +10,16 @@ between this kernel and a node VM, and by ``headwater doctor``.
 
 import errno
 import os
+import platform
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from headwater_agent import system_calls
 from headwater_agent.attach_points import PROGRAM_TEXTS, CaptureMode, attach_point
 from headwater_agent.bpf_load import load_program
-from headwater_agent.btf import BtfFormatError, function_numbers
+from headwater_agent.btf import BtfFormatError, function_numbers, typedef_numbers
 from headwater_agent.btf_headers import BTF, version_code
 from headwater_agent.program_object import ProgramSpec
 
@@ -27,9 +29,11 @@ OLDEST: Final = (6, 1)
 
 _RETURN_0: Final = bytes.fromhex("b7000000000000009500000000000000")
 _HOOK: Final = "file_open"
+_TRACEPOINT: Final = "sys_exit"
 _PROGRAMS: Final = {
     CaptureMode.LSM: "LSM programs",
     CaptureMode.FENTRY: "programs at the kernel's functions (fexit)",
+    CaptureMode.TRACEPOINT: "programs at tracepoints (tp_btf)",
 }
 
 
@@ -63,6 +67,11 @@ class ProbeReport:
     def can_capture(self) -> bool:
         """Whether any mode works."""
         return self.mode is not CaptureMode.UNSUPPORTED
+
+    @property
+    def has_whole_model(self) -> bool:
+        """Whether the best mode that works sees all that there is to see."""
+        return self.mode in (CaptureMode.LSM, CaptureMode.FENTRY)
 
     @property
     def findings(self) -> tuple[Finding, ...]:
@@ -117,14 +126,32 @@ def _types() -> list[Finding]:
 
 
 def _attempt(mode: CaptureMode, lsms: tuple[str, ...]) -> list[Finding]:
-    point = attach_point("lsm", _HOOK, mode)
-    (function,) = point.functions
+    if mode is CaptureMode.TRACEPOINT:
+        if not system_calls.supported():
+            return [
+                Finding(
+                    f"system calls of {platform.machine()} are not known by their numbers",
+                    f"capture on {' or '.join(system_calls.MACHINES)}",
+                )
+            ]
+        point = attach_point("tp_btf", _TRACEPOINT, mode)
+    else:
+        point = attach_point("lsm", _HOOK, mode)
     try:
-        number = function_numbers(BTF.read_bytes(), [function]).get(function)
+        types = BTF.read_bytes()
+        numbers = function_numbers(types, point.functions) | typedef_numbers(types, point.functions)
+        number = numbers.get(point.functions[0])
     except (OSError, BtfFormatError) as error:
         return [Finding(f"{BTF} cannot be read: {error}", "run as root on a kernel with BTF")]
     if number is None and mode is CaptureMode.LSM:
         return [Finding("the kernel has no BPF LSM", "boot a kernel built with CONFIG_BPF_LSM")]
+    if number is None and mode is CaptureMode.TRACEPOINT:
+        return [
+            Finding(
+                "the kernel has no tracepoints of system calls",
+                "boot a kernel built with CONFIG_FTRACE_SYSCALLS",
+            )
+        ]
     if number is None:
         return [
             Finding("the kernel has no LSMs at all", "boot a kernel built with CONFIG_SECURITY")

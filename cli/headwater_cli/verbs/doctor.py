@@ -14,6 +14,7 @@ import click
 from headwater_agent.attach_points import CaptureMode
 from headwater_agent.load import Capture, CaptureError
 from headwater_agent.probe import probe
+from headwater_agent.system_calls import LOST
 
 from headwater_cli.cgroups import find_hierarchy
 from headwater_cli.errors import ExitStatus, Failure
@@ -51,6 +52,7 @@ def command(output: str) -> None:
         "mode": CaptureMode.UNSUPPORTED if problem else report.mode,
         "findings": [dataclasses.asdict(finding) for finding in report.findings],
         "problem": problem,
+        "lost": list(LOST) if report.mode is CaptureMode.TRACEPOINT else [],
         "hooks": hooks,
     }
     if output == "json":
@@ -82,6 +84,8 @@ def _lines(result: dict[str, Any]) -> list[str]:
     if result["hooks"]:
         lines.append(f"hooks    {len(attached)} attached, {len(failed)} not")
     lines += [f"  {name}: {why}" for name, why in failed.items()]
+    if result["mode"] == CaptureMode.TRACEPOINT:
+        lines.append(f"loses    {', '.join(LOST)}")
     for finding in result["findings"]:
         lines += [f"problem  {finding['what']}", f"remedy   {finding['remedy']}"]
     if result["problem"]:

@@ -79,7 +79,8 @@ SUFFIXES = {"prov-json": "json", "prov-n": "provn", "dot": "dot", "svg": "svg", 
     type=click.Choice(["auto", "never", "always"]),
     default="auto",
     show_default=True,
-    help="Run in the node VM, over the same files: where this kernel refuses, never, or anyway.",
+    help="Run in the node VM, over the same files: where this kernel refuses all modes but "
+    "tracepoint, never, or anyway.",
 )
 @click.option("--ring-bytes", type=int, metavar="N", help="Ring buffer, a power of two. [16 MiB]")
 @click.option("--summary", metavar="FILE", help="Also write the figures of the run there, as JSON.")
@@ -106,6 +107,8 @@ def command(
     policy = read_policy(policy_file)
     if vm == "always" or (vm == "auto" and _must_use_vm(mode)):
         sys.exit(_run_in_vm(command_line, mode))
+    if mode == "auto" and os.geteuid() == 0:
+        _tell_if_partial()
     request = tracing.TraceRequest(
         policy=f"{policy.namespace}/{policy.name}",
         compiled=combine([compile_policy(policy)]),
@@ -148,12 +151,24 @@ def _must_use_vm(mode: str) -> bool:
         raise not_root()
     report = probe()
     findings = report.findings if mode == "auto" else report.refusals[CaptureMode(mode)]
-    if (mode == "auto" and report.can_capture) or not findings:
+    # The node VM has the whole model, which mode tracepoint has not.
+    if (mode == "auto" and report.has_whole_model) or not findings:
         return False
     click.echo(
         f"headwater: {findings[0].what}; running in the node VM over the same files", err=True
     )
     return True
+
+
+def _tell_if_partial() -> None:
+    """Say so, in one line, when only mode tracepoint works here."""
+    report = probe()
+    if report.mode is CaptureMode.TRACEPOINT:
+        click.echo(
+            f"headwater: {report.findings[0].what}; capturing in mode tracepoint, "
+            "which sees less (docs/capture-modes.md)",
+            err=True,
+        )
 
 
 def _run_in_vm(command_line: tuple[str, ...], mode: str) -> int:

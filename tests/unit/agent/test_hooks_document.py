@@ -19,7 +19,11 @@ KINDS = {
     "HW_FENTRY_ALL": "fentry",
     "HW_FEXIT": "fexit",
     "HW_TRACEPOINT": "tracepoint",
+    "HW_TP_BTF": "tracepoint",
 }
+
+SHARED = ("life.h", "mapping.h", "peer.h")
+"""Helpers that hooks of several files share."""
 
 _FUNCTION = re.compile(
     rf"^(?:({'|'.join(KINDS)})\((\w+)"
@@ -32,7 +36,10 @@ def table() -> list[str]:
     """The rows as the C text has them: relations of a hook and of the helpers that it calls."""
     hooks: list[tuple[str, str, str]] = []
     helpers: dict[str, str] = {}
-    for file in sorted(C_TEXT.glob("*.bpf.c")):
+    for file in [
+        *(C_TEXT / "headwater" / name for name in SHARED),
+        *sorted(C_TEXT.glob("*.bpf.c")),
+    ]:
         for kind, hook, helper, body in _FUNCTION.findall(file.read_text()):
             if hook:
                 hooks.append((f"{KINDS[kind]} `{hook}`", body, file.name))
@@ -58,4 +65,6 @@ def test_document_lists_the_hooks_of_the_c_text() -> None:
 
 def test_every_hook_of_the_c_text_is_in_the_table() -> None:
     text = "".join(file.read_text() for file in C_TEXT.glob("*.bpf.c"))
-    assert len(table()) == len(re.findall(r"^(?:\w+_PROBE|HW_[A-Z_]+)\(", text, re.MULTILINE))
+    assert len(table()) == len(
+        re.findall(r"^(?:\w+_PROBE|HW_(?!PART)[A-Z_]+)\(", text, re.MULTILINE)
+    )

@@ -237,6 +237,7 @@ def test_best_mode_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     refused: dict[CaptureMode, list[probe.Finding]] = {
         CaptureMode.LSM: [probe.Finding("no LSM", "boot")],
         CaptureMode.FENTRY: [],
+        CaptureMode.TRACEPOINT: [],
     }
     monkeypatch.setattr(probe, "_attempt", lambda mode, _lsms: refused[mode])
     monkeypatch.setattr(probe, "_age", lambda _release: [])
@@ -245,7 +246,9 @@ def test_best_mode_that_works_is_taken(monkeypatch: pytest.MonkeyPatch) -> None:
     assert report.explain(CaptureMode.LSM) == "no LSM (boot)"
     assert report.findings[0].what == "no LSM"
     refused[CaptureMode.FENTRY] = [probe.Finding("no fexit", "boot")]
-    assert probe.probe().explain() == "no LSM (boot); no fexit (boot)"
+    assert probe.probe().mode is CaptureMode.TRACEPOINT
+    refused[CaptureMode.TRACEPOINT] = [probe.Finding("no tracepoints", "boot")]
+    assert probe.probe().explain() == "no LSM (boot); no fexit (boot); no tracepoints (boot)"
 
 
 @pytest.mark.parametrize(
