@@ -72,6 +72,16 @@ HW_LSM(file_receive, struct file *file)
 		hw_file_flow(&context, HW_RELATION_FILE_RCV, file, true, 0, file->f_pos);
 }
 
+/* The file behind a System V segment, of which the attaching is recorded. */
+static __always_inline bool hw_is_segment(struct hw_context *context, struct inode *inode)
+{
+	if (!(inode->i_flags & S_PRIVATE) || !hw_with_self(context) ||
+	    context->self->attaching != (u64)inode)
+		return false;
+	context->self->attaching = 0;
+	return true;
+}
+
 /*
  * A mapping that was opened for writing may become writable later (mprotect), so
  * it counts as such from the start.
@@ -85,7 +95,7 @@ HW_LSM(mmap_file, HW_MMAP_FILE_ARGUMENTS)
 	struct hw_context context;
 	struct hw_object *object;
 
-	if (!file || !hw_begin(&context, slot))
+	if (!file || !hw_begin(&context, slot) || hw_is_segment(&context, file->f_inode))
 		return;
 	if (hw_relation_off(context.config, relation))
 		object = shared ? hw_ready_file(&context, file) : 0;

@@ -28,5 +28,6 @@
 #include "file.bpf.c"
 #include "inode.bpf.c"
 #include "attribute.bpf.c"
+#include "ipc.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"

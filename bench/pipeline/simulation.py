@@ -39,6 +39,8 @@ _INODE: Final = struct.Struct("<4IQII16s")
 _SOCKET: Final = struct.Struct("<IIQHHHH")
 _IATTR: Final = struct.Struct("<IIIIq")
 _XATTR: Final = struct.Struct("<II104s")
+_MESSAGE: Final = struct.Struct("<qQiI")
+_SEGMENT: Final = struct.Struct("<QIIIIiI")
 _BODY_BYTES: Final = 112
 
 NO_MARKS: Final = TextMark(0)
@@ -168,6 +170,17 @@ class SimulatedKernel:
         """An extended attribute."""
         body = _XATTR.pack(self.random.getrandbits(3), len(name) > 103, name[:103])
         return self.make(VertexType.XATTR, body, owner, cpu)
+
+    def message(self, cpu: int, owner: int) -> Thing:
+        """A message, of which more or less is known."""
+        known = self.random.getrandbits(2)
+        body = _MESSAGE.pack(-(2**40), 2**33, self.random.getrandbits(4), known)
+        return self.make(VertexType.MSG, body, owner, cpu)
+
+    def segment(self, cpu: int, owner: int) -> Thing:
+        """A System V segment, of which more or less is known."""
+        body = _SEGMENT.pack(2**40, 1000, 0, 0o600, 2**31 + 5, 7, self.random.getrandbits(1))
+        return self.make(VertexType.SHM, body, owner, cpu)
 
     def process(
         self, cpu: int, slot: int, pid: int, comm: bytes = b"sh", owner: int = -1

@@ -58,6 +58,10 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
                 Relation.SETXATTR,
                 kernel.xattr(who.cpu, slot, b'user."\xe9' * random.randrange(1, 20)),
             ),
+            lambda: kernel.generated(
+                who, Relation.MSG_CREATE, kernel.message(who.cpu, slot), random.getrandbits(2)
+            ),
+            lambda: kernel.generated(who, Relation.SH_CREATE, kernel.segment(who.cpu, slot)),
             lambda: kernel.used(who, Relation.GETPGID, stranger.memory),
             lambda: kernel.describe_again(who, thing, bare=bool(random.getrandbits(1))),
             lambda: kernel.change(who, thing),

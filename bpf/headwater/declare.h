@@ -163,6 +163,42 @@ static __always_inline void hw_fill_xattr(struct hw_xattr *to, const char *name,
 	to->truncated = !!last;
 }
 
+static __always_inline void hw_fill_message(struct hw_message *to, struct msg_msg *message,
+					    struct kern_ipc_perm *queue, u32 known)
+{
+	to->type = 0;
+	to->size = 0;
+	to->queue = 0;
+	to->known = known;
+	if (known & HW_MESSAGE_TYPE) {
+		READ(to->type, message->m_type);
+		READ(to->size, message->m_ts);
+	}
+	if (known & HW_MESSAGE_QUEUE)
+		READ(to->queue, queue->id);
+}
+
+static __always_inline void hw_fill_segment(struct hw_segment *to, struct kern_ipc_perm *segment,
+					    bool complete)
+{
+	struct shmid_kernel *whole =
+		(void *)segment - __builtin_offsetof(struct shmid_kernel, shm_perm);
+	u16 mode = 0;
+
+	to->size = 0;
+	to->uid = to->gid = to->number = 0;
+	to->complete = complete;
+	READ(mode, segment->mode);
+	to->mode = mode;
+	READ(to->key, segment->key);
+	if (complete) {
+		READ(to->size, whole->shm_segsz);
+		READ(to->uid, segment->uid.val);
+		READ(to->gid, segment->gid.val);
+		READ(to->number, segment->id);
+	}
+}
+
 static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw_vertex *vertex,
 					   struct hw_object *object, u32 version)
 {
@@ -238,6 +274,20 @@ static __always_inline bool hw_declare_xattr(struct hw_context *context, struct 
 	return HW_DECLARE(context, object, hw_fill_xattr(&vertex_->xattr, name, size));
 }
 
+static __always_inline bool hw_declare_message(struct hw_context *context, struct hw_object *object,
+					       struct msg_msg *message, struct kern_ipc_perm *queue,
+					       u32 known)
+{
+	return HW_DECLARE(context, object,
+			  hw_fill_message(&vertex_->message, message, queue, known));
+}
+
+static __always_inline bool hw_declare_segment(struct hw_context *context, struct hw_object *object,
+					       struct kern_ipc_perm *segment, bool complete)
+{
+	return HW_DECLARE(context, object, hw_fill_segment(&vertex_->segment, segment, complete));
+}
+
 /*
  * The mount through which the acting task most likely sees a dentry, for hooks
  * that are given none: that of its working directory or of its root, when the
@@ -258,6 +308,21 @@ static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task
 	READ(mount, fs->root.mnt);
 	READ(mounted, mount->mnt_sb);
 	return mounted == super ? mount : 0;
+}
+
+/*
+ * What no directory ever held (memfd) is its own parent and has the name that its
+ * maker gave it. The root of a file system is its own parent, too, and called "/".
+ */
+static __always_inline void hw_write_own_name(struct hw_text *text, struct dentry *dentry)
+{
+	const unsigned char *name = 0;
+	int length;
+
+	READ(name, dentry->d_name.name);
+	length = bpf_probe_read_kernel_str(text->data, HW_COMPONENT_BYTES, name);
+	if (length > 1 && text->data[0] != '/')
+		text->length = length;
 }
 
 /*
@@ -310,8 +375,11 @@ static __always_inline int hw_write_path(u32 number)
 		if (dentry == mount_root || dentry == parent) {
 			READ(above, mount->mnt_parent);
 			if (above == mount || dentry != mount_root) {
-				if (dentry != mount_root)
+				if (dentry != mount_root) {
 					text->marks |= HW_TEXT_UNMOUNTED;
+					if (!text->length)
+						hw_write_own_name(text, dentry);
+				}
 				return 0;
 			}
 			READ(dentry, mount->mnt_mountpoint);

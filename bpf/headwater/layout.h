@@ -160,6 +160,29 @@ struct hw_xattr {
 	char name[HW_XATTR_NAME_BYTES]; /* ended by a NUL byte */
 };
 
+enum hw_message_known {
+	HW_MESSAGE_TYPE = 1 << 0, /* type and size */
+	HW_MESSAGE_QUEUE = 1 << 1,
+};
+
+struct hw_message {
+	__s64 type; /* of a POSIX queue's: its priority */
+	__u64 size; /* in bytes */
+	__s32 queue; /* id of the System V queue */
+	__u32 known; /* enum hw_message_known */
+};
+
+/* A System V shared memory segment. */
+struct hw_segment {
+	__u64 size; /* in bytes */
+	__u32 uid;
+	__u32 gid;
+	__u32 mode;
+	__u32 key; /* 0: IPC_PRIVATE */
+	__s32 number; /* shmid */
+	__u32 complete; /* 0: only mode and key are known yet */
+};
+
 /* The first record of an object in an epoch; again when its attributes changed. */
 struct hw_vertex {
 	struct hw_header header;
@@ -175,6 +198,8 @@ struct hw_vertex {
 		struct hw_socket socket;
 		struct hw_iattr iattr;
 		struct hw_xattr xattr;
+		struct hw_message message;
+		struct hw_segment segment;
 		__u8 bytes[HW_VERTEX_BYTES - 40];
 	};
 };

@@ -33,13 +33,13 @@ static __always_inline bool hw_share_object(struct hw_context *context, struct i
 	return false;
 }
 
-static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
-					   bool writable)
+/* The acting task's memory has an object of shared_objects mapped. */
+static __always_inline void hw_list_mapping(struct hw_context *context, u64 id, bool writable)
 {
 	struct hw_task_state *leader = hw_leader(context);
 	u32 i;
 
-	if (!leader || !hw_share_object(context, inode))
+	if (!leader)
 		return;
 	for (i = 0; i < HW_MAPPINGS; i++) {
 		struct hw_mapping *mapping = &leader->mappings[i];
@@ -57,6 +57,13 @@ static __always_inline void hw_add_mapping(struct hw_context *context, struct in
 		}
 	}
 	hw_lose(context->slot, HW_LOSS_MAPPINGS);
+}
+
+static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
+					   bool writable)
+{
+	if (hw_share_object(context, inode))
+		hw_list_mapping(context, id, writable);
 }
 
 #endif

@@ -6,6 +6,9 @@
  *   process memory   the task storage of its thread group's leader
  *   inode            its inode storage; in shared_objects once it is mapped shared
  *   socket, pipe     map channels, by the address of struct sock or inode
+ *   message          likewise, by the address of struct msg_msg
+ *   shared memory    shared_objects, found through channels by the address of its
+ *                    struct kern_ipc_perm
  *
  * Sockets are not kept in socket storage because a peer is only known by an
  * address that the verifier does not accept as a socket; pipes not in inode
@@ -79,6 +82,7 @@ struct hw_task_state {
 	u32 executing;
 	u32 due; /* number of the mapping whose edge is next */
 	u64 accepting; /* listening struct sock of the accept under way */
+	u64 attaching; /* inode behind the System V segment whose shmat is under way */
 	/* Of a thread group, in its leader's state: see border.h. */
 	u64 setup_root; /* of who put it in */
 	u64 left_pod; /* which cgroup's scope it left: the topmost one's */

@@ -86,6 +86,8 @@ cdef enum:
     BODY_SOCKET = 4
     BODY_IATTR = 5
     BODY_XATTR = 6
+    BODY_MESSAGE = 7
+    BODY_SEGMENT = 8
 
     # Of a slot whose records are not rendered.
     KEPT = 1
@@ -96,6 +98,9 @@ cdef enum:
     ATTR_UID = 2
     ATTR_GID = 4
     ATTR_SIZE = 8
+
+    MESSAGE_TYPE = 1
+    MESSAGE_QUEUE = 2
 
     ID_BYTES = 22
     # Runs of versions kept of an object with foreign steps. They answer for a record that another
@@ -195,6 +200,21 @@ cdef packed struct Xattr:
     uint32_t size
     uint32_t truncated
     char name[104]
+
+cdef packed struct Message:
+    int64_t type
+    uint64_t size
+    int32_t queue
+    uint32_t known
+
+cdef packed struct Segment:
+    uint64_t size
+    uint32_t uid
+    uint32_t gid
+    uint32_t mode
+    uint32_t key
+    int32_t number
+    uint32_t complete
 
 cdef packed struct Vertex:
     Header header
@@ -996,6 +1016,15 @@ cdef class Renderer:
         buffer.size = at - buffer.data
         return 0
 
+    cdef int signed_attribute(self, Buffer *buffer, bytes key, int64_t value) except -1:
+        cdef char *at
+        buffer_reserve(buffer, 128)
+        at = buffer.data + buffer.size
+        at = write_literal(at, PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
+        at = write_integer(at, value < 0, <uint64_t>value if value >= 0 else -<uint64_t>value)
+        buffer.size = at - buffer.data
+        return 0
+
     cdef int mode_attribute(self, Buffer *buffer, bytes key, uint32_t value) except -1:
         cdef char *at
         buffer_reserve(buffer, 128)
@@ -1036,6 +1065,8 @@ cdef class Renderer:
         cdef const Socket *socket
         cdef const Iattr *iattr
         cdef const Xattr *xattr
+        cdef const Message *message
+        cdef const Segment *segment
         cdef char *at
         cdef int i
         if kind == BODY_TASK:
@@ -1099,14 +1130,7 @@ cdef class Renderer:
             if iattr.valid & ATTR_GID:
                 self.number_attribute(buffer, b',"cf:gid":', iattr.gid)
             if iattr.valid & ATTR_SIZE:
-                buffer_reserve(buffer, 128)
-                at = write_literal(buffer.data + buffer.size, b',"cf:size":', 11)
-                at = write_integer(
-                    at,
-                    iattr.size < 0,
-                    <uint64_t>iattr.size if iattr.size >= 0 else -<uint64_t>iattr.size,
-                )
-                buffer.size = at - buffer.data
+                self.signed_attribute(buffer, b',"cf:size":', iattr.size)
         elif kind == BODY_XATTR:
             xattr = <const Xattr *>body
             self.name_attribute(buffer, xattr.name, sizeof(xattr.name))
@@ -1114,6 +1138,22 @@ cdef class Renderer:
                 put_bytes(buffer, b',"hw:truncated":true', 20)
             if xattr.size:
                 self.number_attribute(buffer, b',"cf:size":', xattr.size)
+        elif kind == BODY_MESSAGE:
+            message = <const Message *>body
+            if message.known & MESSAGE_TYPE:
+                self.signed_attribute(buffer, b',"hw:messageType":', message.type)
+                self.number_attribute(buffer, b',"cf:size":', message.size)
+            if message.known & MESSAGE_QUEUE:
+                self.signed_attribute(buffer, b',"hw:ipcId":', message.queue)
+        elif kind == BODY_SEGMENT:
+            segment = <const Segment *>body
+            self.mode_attribute(buffer, b',"cf:mode":"', segment.mode)
+            self.number_attribute(buffer, b',"hw:key":', segment.key)
+            if segment.complete:
+                self.number_attribute(buffer, b',"cf:uid":', segment.uid)
+                self.number_attribute(buffer, b',"cf:gid":', segment.gid)
+                self.number_attribute(buffer, b',"cf:size":', segment.size)
+                self.signed_attribute(buffer, b',"hw:ipcId":', segment.number)
         return 0
 
     cdef int text(self, const Text *text, size_t room) except -1:

@@ -41,6 +41,8 @@ _BODIES = {
     VertexType.SOCKET: "socket",
     VertexType.IATTR: "iattr",
     VertexType.XATTR: "xattr",
+    VertexType.MSG: "message",
+    VertexType.SHM: "segment",
     VertexType.INODE_UNKNOWN: "inode",
     VertexType.LINK: "inode",
     VertexType.FILE: "inode",

@@ -76,6 +76,13 @@ class Loss(IntEnum):
     READ = 5
 
 
+class MessageKnown(IntFlag):
+    """``known`` of a message's vertex."""
+
+    TYPE = 1 << 0
+    QUEUE = 1 << 1
+
+
 class SlotFlag(IntFlag):
     """``slot_config.flags``."""
 
@@ -176,6 +183,20 @@ IATTR: Final = np.dtype(
 
 XATTR: Final = np.dtype([("size", "<u4"), ("truncated", "<u4"), ("name", f"V{XATTR_NAME_BYTES}")])
 
+MESSAGE: Final = np.dtype([("type", "<i8"), ("size", "<u8"), ("queue", "<i4"), ("known", "<u4")])
+
+SEGMENT: Final = np.dtype(
+    [
+        ("size", "<u8"),
+        ("uid", "<u4"),
+        ("gid", "<u4"),
+        ("mode", "<u4"),
+        ("key", "<u4"),
+        ("number", "<i4"),
+        ("complete", "<u4"),
+    ]
+)
+
 VERTEX_HEADER_BYTES: Final = 40
 VERTEX_UNION_BYTES: Final = 112
 
@@ -194,12 +215,14 @@ VERTEX: Final = np.dtype(
             "socket",
             "iattr",
             "xattr",
+            "message",
+            "segment",
         ],
         "formats": [
             *(HEADER, "<u8", "<u4", "u1", "u1", "<u2"),
-            *(TASK, MEMORY, INODE, SOCKET, IATTR, XATTR),
+            *(TASK, MEMORY, INODE, SOCKET, IATTR, XATTR, MESSAGE, SEGMENT),
         ],
-        "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 6],
+        "offsets": [0, 24, 32, 36, 37, 38, *[VERTEX_HEADER_BYTES] * 8],
         "itemsize": VERTEX_HEADER_BYTES + VERTEX_UNION_BYTES,
     }
 )
@@ -246,6 +269,8 @@ for _type, _bytes in (
     (SOCKET, 24),
     (IATTR, 24),
     (XATTR, 112),
+    (MESSAGE, 24),
+    (SEGMENT, 32),
     (VERTEX, 152),
     (TEXT_HEADER, TEXT_HEADER_BYTES),
     (COUNTERS, 56),

@@ -48,7 +48,7 @@ from headwater_prov.vocabulary import (
 
 from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
-from headwater_agent.layout import STANDING, Mark, RecordKind, TextMark
+from headwater_agent.layout import STANDING, Mark, MessageKnown, RecordKind, TextMark
 from headwater_agent.names import arguments_of, path_of
 from headwater_agent.node import NodeIdentity
 from headwater_agent.tenant import MACHINE_SERIAL
@@ -448,6 +448,21 @@ class ReferenceRenderer:
             described["cf:mode"] = hex(_int(body["mode"]))
         if record.type is VertexType.SOCKET:
             described["hw:socketType"] = body["type"]
+        if record.type is VertexType.MSG:
+            if _int(body["known"]) & MessageKnown.TYPE:
+                described["hw:messageType"] = _integer(_int(body["type"]))
+                described["cf:size"] = _integer(_int(body["size"]))
+            if _int(body["known"]) & MessageKnown.QUEUE:
+                described["hw:ipcId"] = _integer(_int(body["queue"]))
+        if record.type is VertexType.SHM:
+            described["hw:key"] = _integer(_int(body["key"]))
+            if body["complete"]:
+                described |= {
+                    "cf:uid": _integer(_int(body["uid"])),
+                    "cf:gid": _integer(_int(body["gid"])),
+                    "cf:size": _integer(_int(body["size"])),
+                    "hw:ipcId": _integer(_int(body["number"])),
+                }
         if "device" in body:
             device = _int(body["device"])
             described["hw:device"] = f"{device >> 20}:{device & 0xFFFFF}"

@@ -46,6 +46,8 @@ _BODIES: Final = {
     VertexType.SOCKET: 4,
     VertexType.IATTR: 5,
     VertexType.XATTR: 6,
+    VertexType.MSG: 7,
+    VertexType.SHM: 8,
 } | dict.fromkeys(
     (
         VertexType.INODE_UNKNOWN,

@@ -818,6 +818,7 @@ static void do_steps(void)
 }
 
 #include "attributes.h"
+#include "ipc.h"
 
 static const struct {
 	const char *name;
@@ -879,6 +880,7 @@ static const struct {
 	{ "churn", do_churn },
 	{ "steps", do_steps },
 	ATTRIBUTE_BEHAVIOURS,
+	IPC_BEHAVIOURS,
 };
 
 static void enter(char **words)

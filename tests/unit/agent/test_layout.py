@@ -25,6 +25,8 @@ STRUCTS = {
     "hw_socket": layout.SOCKET,
     "hw_iattr": layout.IATTR,
     "hw_xattr": layout.XATTR,
+    "hw_message": layout.MESSAGE,
+    "hw_segment": layout.SEGMENT,
     "hw_vertex": layout.VERTEX,
     "hw_counters": layout.COUNTERS,
     "hw_slot_config": layout.SLOT_CONFIG,
@@ -39,6 +41,7 @@ ENUMS: dict[str, type[IntEnum] | type[IntFlag]] = {
     "HW_TEXT_": layout.TextMark,
     "HW_LOSS_": layout.Loss,
     "HW_SLOT_": layout.SlotFlag,
+    "HW_MESSAGE_": layout.MessageKnown,
 }
 CONSTANTS = {
     "HW_CELL_BYTES": layout.CELL_BYTES,

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from headwater_agent import layout, render
 from headwater_agent.attached_kernel import flags_of
-from headwater_agent.layout import Loss, Mark, RecordKind, SlotFlag
+from headwater_agent.layout import Loss, Mark, MessageKnown, RecordKind, SlotFlag
 from headwater_prov.policy import CompiledPolicy, compile_policy, load_file
 from headwater_prov.vocabulary import VertexType
 
@@ -89,7 +89,9 @@ RENDERER_NUMBERS = {
 }
 
 
-@pytest.mark.parametrize(("prefix", "enum"), [("RECORD_", RecordKind), ("MARK_", Mark)])
+@pytest.mark.parametrize(
+    ("prefix", "enum"), [("RECORD_", RecordKind), ("MARK_", Mark), ("MESSAGE_", MessageKnown)]
+)
 def test_renderer_has_the_same_values(prefix: str, enum: type[IntEnum] | type[Mark]) -> None:
     here = {prefix + str(member.name): member.value for member in enum}
     assert {n: v for n, v in RENDERER_NUMBERS.items() if n.startswith(prefix)} == here
@@ -109,6 +111,8 @@ def test_renderer_and_its_vocabulary_agree_on_bodies() -> None:
         VertexType.SOCKET: "BODY_SOCKET",
         VertexType.IATTR: "BODY_IATTR",
         VertexType.XATTR: "BODY_XATTR",
+        VertexType.MSG: "BODY_MESSAGE",
+        VertexType.SHM: "BODY_SEGMENT",
         VertexType.PATH: "BODY_NONE",
     }
     for kind, name in named.items():
@@ -150,6 +154,8 @@ def renderer_struct(name: str) -> np.dtype[np.void]:
         ("Socket", layout.SOCKET),
         ("Iattr", layout.IATTR),
         ("Xattr", layout.XATTR),
+        ("Message", layout.MESSAGE),
+        ("Segment", layout.SEGMENT),
     ],
 )
 def test_renderer_has_the_same_structs(name: str, kind: np.dtype[np.void]) -> None:

@@ -43,6 +43,8 @@ FULL = {
     ),
     VertexType.IATTR: frozenset(("cf:valid",)),
     VertexType.XATTR: frozenset(("cf:name",)),
+    VertexType.MSG: frozenset(),
+    VertexType.SHM: frozenset(("cf:mode", "hw:key")),
     VertexType.PATH: frozenset(("cf:pathname",)),
     VertexType.ARGV: frozenset(("cf:value",)),
     VertexType.MACHINE: frozenset(("cf:u_release", "hw:bootId", "hw:mode", "hw:policy")),
