@@ -31,5 +31,6 @@
 #include "inode.bpf.c"
 #include "attribute.bpf.c"
 #include "ipc.bpf.c"
+#include "loading.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"

@@ -537,6 +537,45 @@ static __always_inline bool hw_generated(struct hw_context *context, u8 relation
 	return true;
 }
 
+/*
+ * Its memory -> acting task, where what it generates is no object with a state: what
+ * hw_generated() does first.
+ */
+static __always_inline bool hw_recall(struct hw_context *context)
+{
+	struct hw_task_state *leader = hw_leader(context);
+	struct hw_object *task = &context->self->task, *memory;
+	u32 version, made;
+	struct hw_flow *flow;
+	u64 is, key;
+
+	if (!leader || hw_memory_off(context, HW_RELATION_MEMORY_READ))
+		return false;
+	memory = &leader->memory;
+	if (leader->mappings[0].object)
+		hw_shared_flow(context, true);
+	key = hw_key(context, memory, hw_version(memory->state), HW_RELATION_MEMORY_READ);
+	if (((context->flags & HW_SLOT_COMPRESS_EDGES) && context->self->memory_read == key) ||
+	    !hw_declare_self(context, leader, true))
+		return false;
+	version = hw_send(memory);
+	flow = hw_reserve_flow();
+	if (!flow) {
+		hw_lose(context->slot, HW_LOSS_RING);
+		return false;
+	}
+	is = hw_turn(task->state, context->flags);
+	made = hw_makes_version(is);
+	is = hw_received(is, made);
+	task->state = is;
+	context->self->memory_read = hw_key(context, memory, version, HW_RELATION_MEMORY_READ);
+	hw_fill_flow(flow, context, HW_RELATION_MEMORY_READ, HW_MARK_MAIN | made * HW_MARK_NEW_B, 0,
+		     0);
+	hw_fill_ends(flow, memory->id, version, task->id, hw_version(is), 0, 0);
+	hw_submit(flow);
+	return true;
+}
+
 static __always_inline bool hw_record(struct hw_context *context, u8 relation,
 				      struct hw_object *object, bool used, u32 flags, s64 offset)
 {

@@ -178,6 +178,9 @@ def lines_of(records: Sequence[AnyRecord], labels: Labels) -> list[str]:
                     is_path = edge.relation is Relation.NAMED
                     words.append(labels.short(edge.text) if is_path else edge.text)
                     continue
+                if serial == 0 and edge.relation.prov_class is ProvClass.INFLUENCED:
+                    words.append("machine")
+                    continue
                 assert serial in declared, f"{serial:#x} is not declared before {record}"
                 if serial not in base or at == begin:
                     base[serial] = version

@@ -819,6 +819,7 @@ static void do_steps(void)
 
 #include "attributes.h"
 #include "ipc.h"
+#include "loading.h"
 
 static const struct {
 	const char *name;
@@ -881,6 +882,7 @@ static const struct {
 	{ "steps", do_steps },
 	ATTRIBUTE_BEHAVIOURS,
 	IPC_BEHAVIOURS,
+	LOADING_BEHAVIOURS,
 };
 
 static void enter(char **words)
