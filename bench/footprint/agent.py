@@ -60,6 +60,9 @@ class SteadyRing:
         time.sleep(timeout_s if self._began is None else 0.005)
         return self.position < self.snapshot()
 
+    def wake(self) -> None:
+        return  # a `poll` is as short as a question may wait
+
     def read(self, limit: int | None = None) -> RingChunk:
         end = self.snapshot() if limit is None else limit
         data = os.pread(self._file, min(end - self.position, MAX_CHUNK_BYTES), self.position)

@@ -99,6 +99,8 @@ class RingThread:
                 future.set_exception(error)
 
         self._calls.put(run)
+        if not self._stop.is_set():  # afterwards the ring may be closed
+            self._ring.wake()
         return future
 
     def stop(self) -> None:

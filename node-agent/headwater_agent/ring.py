@@ -19,7 +19,9 @@ need barriers; the constructor refuses them.
 
 from __future__ import annotations
 
+import contextlib
 import mmap
+import os
 import platform
 import select
 from dataclasses import dataclass
@@ -80,6 +82,7 @@ class RingReader:
         self._data = np.frombuffer(self._producer_pages, np.uint8, offset=page)
         self._position = int(self._consumer[0])
         self._poll = select.epoll()
+        self._bell = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._watch(map_fd)
 
     @property
@@ -92,14 +95,21 @@ class RingReader:
         return int(self._producer[0])
 
     def poll(self, timeout_s: float) -> bool:
-        """Wait for records; return whether there may be some.
+        """Wait for records, or for `wake`; return whether there may be some.
 
         Args:
             timeout_s: how long at most, in seconds.
         """
         if self._position < self.snapshot():
             return True
-        return bool(self._poll.poll(timeout_s))
+        ready = self._poll.poll(timeout_s)
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self._bell)
+        return any(descriptor != self._bell for descriptor, _ in ready)
+
+    def wake(self) -> None:
+        """End a `poll` that waits, or the next one; from any thread."""
+        os.eventfd_write(self._bell, 1)
 
     def read(self, limit: int | None = None) -> RingChunk:
         """The records that follow, up to the first one that is not submitted yet; may be none.
@@ -127,13 +137,16 @@ class RingReader:
         """Let `poll` wake up when the kernel says that there are records."""
         try:
             self._poll.register(map_fd, select.EPOLLIN)
+            self._poll.register(self._bell, select.EPOLLIN)
         except OSError:
             self._poll.close()
+            os.close(self._bell)
             raise
 
     def close(self) -> None:
         """Unmap the ring. Chunks still in use keep it mapped until they are gone."""
         self._poll.close()
+        os.close(self._bell)
         del self._consumer, self._producer, self._data
         for pages in (self._consumer_page, self._producer_pages):
             try:

@@ -21,6 +21,7 @@ class FakeRing:
 
     def __init__(self, kernel: "FakeKernel") -> None:
         self._kernel = kernel
+        self._bell = threading.Event()
         self.position = 0
 
     def snapshot(self) -> int:
@@ -30,8 +31,13 @@ class FakeRing:
     def poll(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
         while self.position >= self.snapshot() and time.monotonic() < until:
-            time.sleep(0.005)
+            if self._bell.wait(0.005):
+                self._bell.clear()
+                break
         return self.position < self.snapshot()
+
+    def wake(self) -> None:
+        self._bell.set()
 
     def read(self, limit: int | None = None) -> RingChunk:
         with self._kernel.lock:

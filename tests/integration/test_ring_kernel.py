@@ -10,6 +10,8 @@ from __future__ import annotations
 import ctypes
 import os
 import struct
+import threading
+import time
 from collections.abc import Iterator
 from typing import Final
 
@@ -177,3 +179,16 @@ def test_second_reader_goes_on_where_the_first_stopped(ring: KernelRing) -> None
     second = RingReader(ring.fd, SIZE)
     assert signs(bytes(second.read().bytes)) == [232]
     second.close()
+
+
+def test_reader_that_waits_is_woken_once_and_reads_on(ring: KernelRing, reader: RingReader) -> None:
+    began = time.monotonic()
+    timer = threading.Timer(0.05, reader.wake)
+    timer.start()
+    assert not reader.poll(20.0)
+    timer.join()
+    assert time.monotonic() - began < 10.0
+    assert not reader.poll(0.01)
+    reader.wake()
+    ring.produce(72)
+    assert reader.poll(20.0)
