@@ -11,6 +11,7 @@ from headwater_prov.policy import (
     CONTENT_LABEL,
     CONTENT_POLICY,
     CONTENT_SET,
+    REFERENCE_SETS,
     PolicyReference,
     compile_policy,
     decode_policy,
@@ -262,7 +263,7 @@ def test_policy_of_the_platform_has_the_same_status(api: Api) -> None:
 
 def test_node_reports_all_that_it_has_to(api: Api, control_plane: ControlPlane) -> None:
     name = f"node-{secrets.token_hex(4)}"
-    sets = [f"{number:064x}" for number in range(32)]
+    sets = [f"{number:064x}" for number in range(REFERENCE_SETS)]
     api.create(NODES, document("ProvenanceNode", name, {"policySets": sets}))
     said = api.patch(f"{NODES}/{name}/status", {"status": NODE_STATUS})
     assert said["status"] == NODE_STATUS
@@ -276,7 +277,7 @@ def test_node_reports_all_that_it_has_to(api: Api, control_plane: ControlPlane) 
 
 def test_spec_of_a_node_is_small(api: Api) -> None:
     name = "n" * 253
-    sets = [f"{number:064x}" for number in range(32)]
+    sets = [f"{number:064x}" for number in range(REFERENCE_SETS)]
     made = api.create(NODES, document("ProvenanceNode", name, {"policySets": sets}))
     assert len(str(made["spec"])) < 4096
     api.delete(f"{NODES}/{name}")
@@ -287,7 +288,10 @@ def test_spec_of_a_node_is_small(api: Api) -> None:
     [
         ({"captureMode": "kprobe"}, "status.captureMode"),
         ({"scopedCgroups": -1}, "status.scopedCgroups"),
-        ({"policySets": [f"{number:064x}" for number in range(33)]}, "status.policySets"),
+        (
+            {"policySets": [f"{number:064x}" for number in range(REFERENCE_SETS + 1)]},
+            "status.policySets",
+        ),
         ({"failures": [NODE_STATUS["failures"][1]] * 17}, "status.failures"),
         ({"lost": {"byReason": [{"reason": "a"}]}}, "status.lost.byReason[0].count"),
         ({"conditions": [{**condition("Ready", "Ok"), "status": "Yes"}]}, "status.conditions[0]"),
