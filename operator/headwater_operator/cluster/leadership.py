@@ -75,6 +75,8 @@ class Lease:
         self._clock = clock
         self._seen: tuple[str, float] | None = None
         """The resource version of another's lease, and when it was seen first."""
+        self._own: Mapping[str, Any] | None = None
+        """The lease as we wrote it last; who writes after us changes its resource version."""
 
     async def try_once(self) -> bool:
         """Take or renew the lease, if it is to be had; returns whether it is ours now.
@@ -82,6 +84,9 @@ class Lease:
         Raises:
             ApiError: there was no answer, or another refusal than that it changed meanwhile.
         """
+        # With an API server that takes seconds, one request more is one too many.
+        if self._own is not None and await self._write(self._own):
+            return True
         try:
             lease = await self._api.get(LEASES, self._namespace, self._name)
         except ApiError as error:
@@ -123,23 +128,27 @@ class Lease:
         if before.get("holderIdentity") != self._identity:
             spec["acquireTime"] = now
             spec["leaseTransitions"] = (before.get("leaseTransitions") or 0) + bool(lease)
+        self._own = None
         try:
             if lease is None:
                 metadata = {"name": self._name, "namespace": self._namespace}
                 body = {"apiVersion": LEASES.api_version, "kind": LEASES.name}
-                await self._api.create(LEASES, {**body, "metadata": metadata, "spec": spec})
+                made: Mapping[str, Any] = await self._api.create(
+                    LEASES, {**body, "metadata": metadata, "spec": spec}
+                )
             else:
-                await self._patch(lease, spec)
+                made = await self._patch(lease, spec)
         except ApiError as error:
-            if error.is_conflict:
-                return False  # another one was faster
+            if error.is_conflict or (error.is_absent and lease is not None):
+                return False  # another one was faster, or it was deleted
             raise
+        self._own = made
         return True
 
-    async def _patch(self, lease: Mapping[str, Any], spec: Mapping[str, Any]) -> None:
+    async def _patch(self, lease: Mapping[str, Any], spec: Mapping[str, Any]) -> Mapping[str, Any]:
         metadata = {"resourceVersion": lease["metadata"]["resourceVersion"]}
         body = {"metadata": metadata, "spec": spec}
-        await self._api.patch(LEASES, self._namespace, self._name, body)
+        return await self._api.patch(LEASES, self._namespace, self._name, body)
 
 
 async def lead(lease: Lease, work: Callable[[], Awaitable[None]]) -> None:

@@ -26,7 +26,7 @@ class LeaseServer:
         self.fault: ApiError | None = None
         """What every request ends with."""
         self.before_write: Callable[[], None] = lambda: None
-        self.writes = 0
+        self.writes = self.reads = 0
         self._version = 0
 
     @property
@@ -44,6 +44,7 @@ class LeaseServer:
 
     async def get(self, kind: Kind, namespace: str, name: str) -> dict[str, Any]:
         self._check(namespace, name)
+        self.reads += 1
         if self.lease is None:
             raise ApiError(404, "not found")
         return copy.deepcopy(self.lease)
@@ -55,14 +56,15 @@ class LeaseServer:
             raise ApiError(409, "already exists")
         self.writes += 1
         self.put(**body["spec"])
-        return {"spec": dict(self.spec)}
+        return copy.deepcopy(self.lease or {})
 
     async def patch(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any], subresource: str = ""
     ) -> dict[str, Any]:
         self._check(namespace, name)
         self.before_write()
-        assert self.lease is not None
+        if self.lease is None:
+            raise ApiError(404, "not found")
         if body["metadata"]["resourceVersion"] != self.lease["metadata"]["resourceVersion"]:
             raise ApiError(409, "the object has been modified")
         self.writes += 1
@@ -110,6 +112,26 @@ async def test_absent_lease_is_taken(
     assert server.spec["leaseTransitions"] == 0
     assert server.spec["leaseDurationSeconds"] == LEASE_S
     assert server.spec["acquireTime"] == server.spec["renewTime"]
+
+
+async def test_renewal_is_one_request(
+    server: LeaseServer, new_lease: Callable[[str], Lease]
+) -> None:
+    lease = new_lease("a")
+    assert await lease.try_once()
+    for _ in range(3):
+        assert await lease.try_once()
+    assert (server.reads, server.writes) == (1, 4)
+
+
+async def test_lease_that_was_deleted_is_taken_again(
+    server: LeaseServer, new_lease: Callable[[str], Lease]
+) -> None:
+    lease = new_lease("a")
+    assert await lease.try_once()
+    server.lease = None
+    assert await lease.try_once()
+    assert server.spec["holderIdentity"] == "a"
 
 
 async def test_own_lease_is_renewed(server: LeaseServer, new_lease: Callable[[str], Lease]) -> None:
@@ -312,6 +334,7 @@ async def test_request_that_hangs_is_no_renewal(
             raise AssertionError
 
         monkeypatch.setattr(server, "get", hang)
+        monkeypatch.setattr(server, "patch", hang)
         with pytest.raises(LeadershipLostError):
             await asyncio.wait_for(task, 5)
         assert not work.is_under_way
