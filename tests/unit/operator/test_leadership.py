@@ -56,7 +56,7 @@ class LeaseServer:
             raise ApiError(409, "already exists")
         self.writes += 1
         self.put(**body["spec"])
-        return copy.deepcopy(self.lease or {})
+        return self._stored()
 
     async def patch(
         self, kind: Kind, namespace: str, name: str, body: Mapping[str, Any], subresource: str = ""
@@ -70,6 +70,10 @@ class LeaseServer:
         self.writes += 1
         self.put(**body["spec"])
         self.lease["spec"] = {key: value for key, value in self.spec.items() if value is not None}
+        return copy.deepcopy(self.lease)
+
+    def _stored(self) -> dict[str, Any]:
+        assert self.lease is not None
         return copy.deepcopy(self.lease)
 
     def _check(self, namespace: str, name: str) -> None:
