@@ -820,6 +820,7 @@ static void do_steps(void)
 #include "attributes.h"
 #include "ipc.h"
 #include "loading.h"
+#include "addresses.h"
 
 static const struct {
 	const char *name;
@@ -883,6 +884,7 @@ static const struct {
 	ATTRIBUTE_BEHAVIOURS,
 	IPC_BEHAVIOURS,
 	LOADING_BEHAVIOURS,
+	ADDRESS_BEHAVIOURS,
 };
 
 static void enter(char **words)
