@@ -821,6 +821,7 @@ static void do_steps(void)
 #include "ipc.h"
 #include "loading.h"
 #include "addresses.h"
+#include "splicing.h"
 
 static const struct {
 	const char *name;
@@ -885,6 +886,7 @@ static const struct {
 	IPC_BEHAVIOURS,
 	LOADING_BEHAVIOURS,
 	ADDRESS_BEHAVIOURS,
+	SPLICING_BEHAVIOURS,
 };
 
 static void enter(char **words)
