@@ -32,4 +32,3 @@
 #include "loading.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"
-#include "splice.bpf.c"

@@ -91,7 +91,6 @@ static __always_inline u32 hw_is_socket_mode(u32 mode)
 /* In file->f_flags: the kernel opens the file to execute it. No open(2) can say so. */
 #define HW_OPEN_FOR_EXEC 0x20U
 
-#define FMODE_READ 0x1U
 #define FMODE_WRITE 0x2U
 #define FMODE_BACKING (1U << 25)
 

@@ -821,7 +821,6 @@ static void do_steps(void)
 #include "ipc.h"
 #include "loading.h"
 #include "addresses.h"
-#include "splicing.h"
 
 static const struct {
 	const char *name;
@@ -886,7 +885,6 @@ static const struct {
 	IPC_BEHAVIOURS,
 	LOADING_BEHAVIOURS,
 	ADDRESS_BEHAVIOURS,
-	SPLICING_BEHAVIOURS,
 };
 
 static void enter(char **words)
