@@ -60,7 +60,6 @@ struct super_block;
 #define S_PRIVATE (1 << 9)
 #define SOCKFS_MAGIC 0x534f434b
 #define SHM_RDONLY 010000
-#define AF_UNSPEC 0
 #define AF_UNIX 1
 #define SOCK_DGRAM 2
 #define MAP_SHARED 0x01

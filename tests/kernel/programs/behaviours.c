@@ -820,7 +820,6 @@ static void do_steps(void)
 #include "attributes.h"
 #include "ipc.h"
 #include "loading.h"
-#include "addresses.h"
 
 static const struct {
 	const char *name;
@@ -884,7 +883,6 @@ static const struct {
 	ATTRIBUTE_BEHAVIOURS,
 	IPC_BEHAVIOURS,
 	LOADING_BEHAVIOURS,
-	ADDRESS_BEHAVIOURS,
 };
 
 static void enter(char **words)
