@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Messages, System V and POSIX; shared memory, System V, POSIX and without a name (G2, G4)."""
 
+import os
 import time
 from pathlib import Path
 
@@ -204,7 +205,12 @@ def test_posix_memory_is_a_file(tenant: Tenant, work: Path) -> None:
 def test_memory_without_a_file_is_called_what_its_maker_calls_it(
     tenant: Tenant, work: Path
 ) -> None:
-    assert tenant.lines(work, "memfd") == graph("""
+    lines = tenant.lines(work, "memfd")
+    if int(os.uname().release.partition(".")[0]) >= 7:
+        # docs/capture-modes.md: no hook is called there for such memory.
+        assert not any("memfd" in line for line in lines)
+        return
+    assert lines == graph("""
         named /memfd:a name -> /memfd:a name.0
         version_activity task.0 -> task.1
         memory_read memory.0 -> task.1
