@@ -34,3 +34,4 @@
 #include "loading.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"
+#include "splice.bpf.c"

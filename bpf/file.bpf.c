@@ -15,6 +15,17 @@ HW_LSM(file_open, struct file *file)
 		hw_file_flow(&context, HW_RELATION_OPEN, file, true, file->f_flags, file->f_pos);
 }
 
+/* What a splice has just read goes on into its pipe, which it has asked for before. */
+static __always_inline void hw_spliced(struct hw_context *context)
+{
+	struct hw_object *pipe = hw_find_channel(context->self->splicing);
+
+	if (pipe && hw_in_epoch(pipe->declared, context->epoch) &&
+	    !hw_relation_off(context->config, HW_RELATION_SPLICE_OUT) &&
+	    !hw_repeats(context, HW_RELATION_SPLICE_OUT, pipe, false))
+		hw_generated(context, HW_RELATION_SPLICE_OUT, pipe, MAY_WRITE, 0);
+}
+
 /*
  * rw_verify_area(): every read(2) and write(2) and what is built on them. The
  * relation is computed, not chosen, so that the verifier sees one case.
@@ -40,6 +51,9 @@ HW_LSM(file_permission, struct file *file, int mask)
 		   search * (HW_RELATION_SEARCH - HW_RELATION_READ);
 	if (!hw_relation_off(context.config, relation))
 		hw_file_flow(&context, relation, file, true, mask, file->f_pos);
+	/* Without a state nothing was recorded: the task had it when it asked for the pipe. */
+	if (context.self && context.self->splicing)
+		hw_spliced(&context);
 }
 
 /* What an ioctl does is the driver's secret: information may flow both ways. */

@@ -32,3 +32,4 @@
 #include "loading.bpf.c"
 #include "socket.bpf.c"
 #include "channel.bpf.c"
+#include "splice.bpf.c"

@@ -24,14 +24,69 @@ HW_LSM(socket_socketpair, struct socket *one, struct socket *other)
 	hw_socket_generated(slot, HW_RELATION_SOCKET_PAIR_CREATE, (u64)other->sk);
 }
 
+/* The longest address that a system call passes: struct sockaddr_storage. */
+#define HW_ADDRESS_BYTES 128
+
+/* Like a name: it changes no version. */
+static __always_inline void hw_submit_address(struct hw_context *context, struct hw_object *object,
+					      struct sockaddr *address, u32 length, u32 marks)
+{
+	struct hw_scratch *buffer;
+	u32 number;
+
+	number = hw_scratch_claim();
+	buffer = scratch.lookup(&number);
+	if (!buffer) {
+		hw_lose(context->slot, HW_LOSS_SCRATCH);
+		return;
+	}
+	/* No address is longer: for the verifier. */
+	length = ((length - 1) & (HW_ADDRESS_BYTES - 1)) + 1;
+	if (bpf_probe_read_kernel(buffer->text.data, length, address)) {
+		hw_lose(context->slot, HW_LOSS_READ);
+	} else {
+		buffer->text.object = object->id;
+		buffer->text.version = hw_version(object->state);
+		buffer->text.marks = marks;
+		hw_submit_text(context, &buffer->text, HW_RECORD_ADDRESS, HW_RELATION_ADDRESSED,
+			       length);
+	}
+	hw_scratch_release(number);
+}
+
+/* task -> socket, and the address that it gets; a socket that is told to forget its peer gets none. */
+static __always_inline void hw_socket_addressed(u32 slot, u8 relation, u64 sock,
+						struct sockaddr *address, u32 length, u32 marks)
+{
+	struct hw_object *object = 0;
+	struct hw_context context;
+	u16 family = AF_UNSPEC;
+
+	if (!hw_begin(&context, slot))
+		return;
+	if (!hw_relation_off(context.config, relation))
+		object = hw_socket_flow(&context, relation, sock, false, 0);
+	READ(family, address->sa_family);
+	if (!sock || family == AF_UNSPEC || length <= sizeof(family) ||
+	    hw_relation_off(context.config, HW_RELATION_ADDRESSED) ||
+	    hw_vertex_off(context.config, HW_VERTEX_ADDRESS) ||
+	    hw_vertex_off(context.config, HW_VERTEX_SOCKET) || !hw_with_self(&context))
+		return;
+	if (!object)
+		object = hw_ready_socket(&context, sock, hw_find_channel(sock), slot);
+	if (object)
+		hw_submit_address(&context, object, address, length, marks);
+}
+
 HW_LSM(socket_bind, struct socket *socket, struct sockaddr *address, int length)
 {
-	hw_socket_generated(slot, HW_RELATION_BIND, (u64)socket->sk);
+	hw_socket_addressed(slot, HW_RELATION_BIND, (u64)socket->sk, address, length, 0);
 }
 
 HW_LSM(socket_connect, struct socket *socket, struct sockaddr *address, int length)
 {
-	hw_socket_generated(slot, HW_RELATION_CONNECT, (u64)socket->sk);
+	hw_socket_addressed(slot, HW_RELATION_CONNECT, (u64)socket->sk, address, length,
+			    HW_TEXT_PEER);
 }
 
 HW_LSM(socket_listen, struct socket *socket, int backlog)

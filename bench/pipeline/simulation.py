@@ -319,6 +319,11 @@ class SimulatedKernel:
             data = data[:TEXT_DATA_MAX]
             self._text(who, RecordKind.ARGUMENTS, Relation.ARG, who.memory, data, marks)
 
+    def address(self, who: Process, thing: Thing, data: bytes, marks: TextMark) -> None:
+        """Record a socket's address."""
+        if self._declare(who, thing):
+            self._text(who, RecordKind.ADDRESS, Relation.ADDRESSED, thing, data, marks)
+
     def describe_again(self, who: Process, thing: Thing, *, bare: bool = False) -> None:
         """Record an object's vertex though the epoch has it."""
         self._vertex(who, thing, bare)

@@ -7,11 +7,26 @@ Who calls it: the unit tests of the agent's pipeline, and the benchmarks where n
 from __future__ import annotations
 
 from collections.abc import Callable
+from random import Random
+from socket import AF_INET, AF_INET6, AF_NETLINK, AF_UNIX
 
 from headwater_agent.layout import STANDING, Mark, TextMark
 from headwater_prov.vocabulary import Relation, VertexType
 
 from bench.pipeline.simulation import Process, SimulatedKernel, Thing
+
+
+def random_address(random: Random) -> bytes:
+    """A ``struct sockaddr`` of some family, of some length."""
+    families = {
+        AF_INET: random.randbytes(2) + bytes(4) + bytes(8),
+        AF_INET6: random.randbytes(2) + bytes(4) + random.randbytes(16) + bytes(4),
+        AF_UNIX: random.choice([b"/run/\xff\0left over", b"\0an \0 abstract \xff", b"\0"]),
+        AF_NETLINK: random.randbytes(10),
+    }
+    family = random.choice(list(families))
+    data = family.to_bytes(2, "little") + families[family]
+    return data[: random.choice([len(data), len(data), random.randrange(3, len(data) + 1)])]
 
 
 def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> None:
@@ -21,11 +36,13 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
         kernel.inode(0, 0, f"/usr/lib/shared {number}", ino=number + 1) for number in range(4)
     ]
     things: dict[int, list[Thing]] = {}
+    sockets: dict[int, list[Thing]] = {}
     running: dict[int, list[Process]] = {}
     pid = 100
     for slot in slots:
         running[slot] = [kernel.process(random.randrange(kernel.cpus), slot, pid + slot)]
-        things[slot] = [*shared, kernel.inode(0, slot, "/"), kernel.socket(0, slot)]
+        sockets[slot] = [kernel.socket(0, slot), kernel.socket(0, 0)]
+        things[slot] = [*shared, kernel.inode(0, slot, "/"), sockets[slot][0]]
     stranger = kernel.process(0, 0, 1, b"outside", owner=0)
 
     reads = (Relation.READ, Relation.OPEN, Relation.MMAP, Relation.GETATTR)
@@ -62,6 +79,9 @@ def random_workload(kernel: SimulatedKernel, slots: list[int], steps: int) -> No
                 who, Relation.MSG_CREATE, kernel.message(who.cpu, slot), random.getrandbits(2)
             ),
             lambda: kernel.generated(who, Relation.SH_CREATE, kernel.segment(who.cpu, slot)),
+            lambda: kernel.address(
+                who, random.choice(sockets[slot]), random_address(random), TextMark(8)
+            ),
             lambda: kernel.used(who, Relation.GETPGID, stranger.memory),
             lambda: kernel.describe_again(who, thing, bare=bool(random.getrandbits(1))),
             lambda: kernel.change(who, thing),

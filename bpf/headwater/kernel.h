@@ -60,6 +60,7 @@ struct super_block;
 #define S_PRIVATE (1 << 9)
 #define SOCKFS_MAGIC 0x534f434b
 #define SHM_RDONLY 010000
+#define AF_UNSPEC 0
 #define AF_UNIX 1
 #define SOCK_DGRAM 2
 #define MAP_SHARED 0x01
@@ -90,6 +91,7 @@ static __always_inline u32 hw_is_socket_mode(u32 mode)
 /* In file->f_flags: the kernel opens the file to execute it. No open(2) can say so. */
 #define HW_OPEN_FOR_EXEC 0x20U
 
+#define FMODE_READ 0x1U
 #define FMODE_WRITE 0x2U
 #define FMODE_BACKING (1U << 25)
 

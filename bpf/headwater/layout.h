@@ -36,6 +36,7 @@ enum hw_record_kind {
 	HW_RECORD_VERTEX = 2,
 	HW_RECORD_NAME = 3,
 	HW_RECORD_ARGUMENTS = 4,
+	HW_RECORD_ADDRESS = 5,
 };
 
 /* header.marks: which edges and version edges a flow record stands for, and who acts */
@@ -54,6 +55,7 @@ enum hw_text_mark {
 	HW_TEXT_TRUNCATED = 1 << 0,
 	HW_TEXT_UNMOUNTED = 1 << 1, /* the path is relative to its file system's root */
 	HW_TEXT_DELETED = 1 << 2,
+	HW_TEXT_PEER = 1 << 3, /* of the one it is connected to, not its own */
 };
 
 /* Why a record that was due was not submitted; index of counters.lost[]. */
@@ -210,6 +212,8 @@ struct hw_vertex {
  * at all is the root.
  * ARGUMENTS (relation arg: argv -> object.version): data holds the arguments,
  * each ended by a NUL byte.
+ * ADDRESS (relation addressed: address -> object.version): data holds a struct
+ * sockaddr, as long as the caller said.
  */
 struct hw_text {
 	struct hw_header header;

@@ -82,6 +82,7 @@ struct hw_task_state {
 	u32 executing;
 	u32 due; /* number of the mapping whose edge is next */
 	u64 accepting; /* listening struct sock of the accept under way */
+	u64 splicing; /* inode of the pipe that a splice under way leads to */
 	u64 attaching; /* inode behind the System V segment whose shmat is under way */
 	/* Of a thread group, in its leader's state: see border.h. */
 	u64 setup_root; /* of who put it in */

@@ -154,6 +154,27 @@ static __always_inline struct hw_object *hw_inode_flow(struct hw_context *contex
 	return object;
 }
 
+/* A flow with a pipe, in programs that may look at no other inode's state. */
+static __always_inline void hw_pipe_flow(struct hw_context *context, u8 relation,
+					 struct inode *inode, bool used, u32 flags)
+{
+	struct hw_object *object;
+
+	if (hw_vertex_off(context->config, HW_VERTEX_PIPE) || !hw_with_self(context))
+		return;
+	object = hw_find_channel((u64)inode);
+	if (hw_repeats(context, relation, object, used))
+		return;
+	if (!object)
+		object = hw_channel_object((u64)inode, HW_VERTEX_PIPE, context->slot);
+	if (!object)
+		hw_lose(context->slot, HW_LOSS_STORAGE);
+	else if (hw_declare_inode(context, object, inode))
+		hw_record(context, relation, object, used, flags, 0);
+	else
+		hw_lose(context->slot, HW_LOSS_RING);
+}
+
 /* What a directory entry names, without a flow; 0 where the relation with it is not recorded. */
 static __always_inline struct hw_object *hw_ready_dentry(struct hw_context *context, u8 relation,
 							 struct dentry *dentry)

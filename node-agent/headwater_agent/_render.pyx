@@ -55,6 +55,7 @@ cdef enum:
     RECORD_VERTEX = 2
     RECORD_NAME = 3
     RECORD_ARGUMENTS = 4
+    RECORD_ADDRESS = 5
 
     MARK_MAIN = 1
     MARK_MEMORY = 2
@@ -296,8 +297,8 @@ cdef class Vocabulary:
     cdef Words words[RELATIONS]
     cdef TypeWords types[TYPES]
     cdef object kept
-    cdef int named, arg, ran_on, memory_read, memory_write, version_entity, version_activity
-    cdef int task, unknown, memory
+    cdef int named, arg, addressed, ran_on, memory_read, memory_write, version_entity, version_activity
+    cdef int task, unknown, memory, socket
 
     def __cinit__(self, dict relations, dict types, dict codes):
         cdef Words *words
@@ -328,7 +329,8 @@ cdef class Vocabulary:
         self.version_entity = codes["version_entity"]
         self.version_activity = codes["version_activity"]
         self.task, self.unknown = codes["task"], codes["inode_unknown"]
-        self.memory = codes["process_memory"]
+        self.memory, self.socket = codes["process_memory"], codes["socket"]
+        self.addressed = codes["addressed"]
 
 
 cdef class Renderer:
@@ -338,8 +340,9 @@ cdef class Renderer:
         host: what is done in Python: `object_id(serial) -> str`, `resumes(serial) -> bool`,
             `retire(serial)`, `escape(raw) -> (json, flag)`, `cut()`, `machine()`: the machine's
             declaration with all attributes, and for texts
-            `name(data, marks)` and `arguments(data, marks, vertex)`: the id of each text's vertex,
-            its declaration unless this document has it, and attributes of the edge from it.
+            `name(data, marks)`, `address(data, marks)` and `arguments(data, marks, vertex)`: the id
+            of each text's vertex, its declaration unless this document has it, and attributes of
+            the edge from it.
         vocabulary: the constant texts.
         origin: node token and load id, as in relation keys.
         machine: id of the machine agent.
@@ -1157,14 +1160,18 @@ cdef class Renderer:
         return 0
 
     cdef int text(self, const Text *text, size_t room) except -1:
-        """A path or the arguments of a program: vertices of their own, and edges from them."""
-        cdef bint name = text.header.record == RECORD_NAME
-        cdef int unknown = self.vocabulary.unknown if name else self.vocabulary.memory
+        """A path, an address, the arguments of a program: vertices of their own, edges from them."""
+        cdef int kind = text.header.record
+        cdef int unknown = self.vocabulary.unknown, relation = self.vocabulary.named
         cdef Row *row
         cdef uint32_t version
         cdef Buffer *entities = &self.sections[ENTITY]
         cdef Buffer *edges = &self.sections[DERIVED]
         cdef bytes data
+        if kind == RECORD_ARGUMENTS:
+            unknown, relation = self.vocabulary.memory, self.vocabulary.arg
+        elif kind == RECORD_ADDRESS:
+            unknown, relation = self.vocabulary.socket, self.vocabulary.addressed
         if text.length > room:
             raise ValueError(f"text record of {text.length} bytes in a payload with {room}")
         row = self.row_of(text.object, text.version, unknown, False)
@@ -1172,8 +1179,10 @@ cdef class Renderer:
         if row.flags & ROW_FOREIGN and row.type == self.vocabulary.memory:
             return 0  # what another tenant's process runs is that tenant's own
         data = PyBytes_FromStringAndSize(text.data, text.length)
-        if name:
+        if kind == RECORD_NAME:
             vertices = (self.host.name(data, text.marks),)
+        elif kind == RECORD_ADDRESS:
+            vertices = (self.host.address(data, text.marks),)
         else:
             vertex = f"{row.id[:ID_BYTES].decode()}.{version}"
             vertices = self.host.arguments(data, text.marks, vertex)
@@ -1182,7 +1191,7 @@ cdef class Renderer:
                 put_object(entities, declaration)
                 self.elements += 1
             self.edge(
-                self.vocabulary.named if name else self.vocabulary.arg,
+                relation,
                 PyBytes_AS_STRING(<bytes>identifier), 0, row.id, version, 0, 0, NULL, 0, False,
             )
             if attributes:
@@ -1388,7 +1397,7 @@ cdef class Walker:
             elif kind == RECORD_VERTEX and payload == sizeof(Vertex):
                 renderer.begin_record(header)
                 renderer.vertex(<const Vertex *>header, self.is_foreign(renderer, header))
-            elif (kind == RECORD_NAME or kind == RECORD_ARGUMENTS) and payload >= 40:
+            elif RECORD_NAME <= kind <= RECORD_ADDRESS and payload >= 40:
                 renderer.begin_record(header)
                 renderer.text(<const Text *>header, payload - 40)
             else:

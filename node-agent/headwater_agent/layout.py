@@ -39,6 +39,7 @@ class RecordKind(IntEnum):
     VERTEX = 2
     NAME = 3
     ARGUMENTS = 4
+    ADDRESS = 5
 
 
 class Mark(IntFlag):
@@ -63,6 +64,7 @@ class TextMark(IntFlag):
     TRUNCATED = 1 << 0
     UNMOUNTED = 1 << 1
     DELETED = 1 << 2
+    PEER = 1 << 3
 
 
 class Loss(IntEnum):

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths and arguments: from the kernel's bytes to vertices of their own.
+"""Paths, arguments and addresses: from the kernel's bytes to vertices of their own.
 
 Why: a name is shared by many objects and many documents; it is decoded, escaped and given its id
 once and kept for a while.
@@ -14,8 +14,10 @@ from typing import Final
 
 import orjson
 from headwater_prov.escaping import escape
-from headwater_prov.identifiers import ArgvIds, PathIds
+from headwater_prov.identifiers import AddressIds, ArgvIds, PathIds
+from headwater_prov.vocabulary import VertexType
 
+from headwater_agent.addresses import Address, parse_address
 from headwater_agent.layout import TextMark
 
 _CACHE_PATHS: Final = 1024
@@ -30,8 +32,8 @@ _ARGUMENT_KEPT_MAX: Final = 128
 _ATTRIBUTES: Final = b'{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b}'
 
 # As numbers: an enum's operators take as long as the rest of an argument.
-_TRUNCATED, _UNMOUNTED, _DELETED = (
-    int(mark) for mark in (TextMark.TRUNCATED, TextMark.UNMOUNTED, TextMark.DELETED)
+_TRUNCATED, _UNMOUNTED, _DELETED, _PEER = (
+    int(mark) for mark in (TextMark.TRUNCATED, TextMark.UNMOUNTED, TextMark.DELETED, TextMark.PEER)
 )
 
 TextVertex = tuple[bytes, bytes | None, bytes]
@@ -63,10 +65,31 @@ def escape_to_json(raw: bytes) -> tuple[bytes, bool]:
 
 
 def edge_attributes(marks: int) -> bytes:
-    """What the marks of a name record say about this naming, as JSON members."""
-    return (b',"hw:unmounted":true' if marks & _UNMOUNTED else b"") + (
-        b',"hw:deleted":true' if marks & _DELETED else b""
+    """What the marks of a name or address record say about this edge, as JSON members."""
+    return (
+        (b',"hw:unmounted":true' if marks & _UNMOUNTED else b"")
+        + (b',"hw:deleted":true' if marks & _DELETED else b"")
+        + (b',"hw:peer":true' if marks & _PEER else b"")
     )
+
+
+def address_attributes(address: Address) -> dict[str, str | int | bool]:
+    """What an address's vertex says of it."""
+    described: dict[str, str | int | bool] = {"hw:family": address.family}
+    if address.service is not None:
+        described |= {"cf:host": address.host, "cf:service": address.service}
+    if address.scope:
+        described["hw:scopeId"] = address.scope
+    if address.path:
+        path, escaped = escape(address.path)
+        described["cf:path"] = path
+        if escaped:
+            described["hw:escaped"] = True
+    if address.is_abstract:
+        described["hw:abstract"] = True
+    if address.other:
+        described["hw:address"] = address.other.hex()
+    return described
 
 
 class NameWriter:
@@ -76,6 +99,7 @@ class NameWriter:
         """Args: key: the tenant's; machine_id: 16 bytes."""
         self._path_id = PathIds(key, machine_id)
         self._argv_ids = ArgvIds(key)
+        self._address_id = AddressIds(key, machine_id)
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
         self._arguments: dict[bytes, bytes] = {}
         self._in_document: set[bytes] = set()
@@ -98,6 +122,23 @@ class NameWriter:
             return identifier, None, attributes
         self._in_document.add(identifier)
         return identifier, declaration, attributes
+
+    def address(self, data: bytes, marks: int) -> TextVertex:
+        """The address vertex of an address record."""
+        address = parse_address(data)
+        identifier = self._address_id(address.identity).encode()
+        attributes = edge_attributes(marks)
+        if identifier in self._in_document:
+            return identifier, None, attributes
+        self._in_document.add(identifier)
+        described = orjson.dumps(
+            {
+                "prov:type": {"$": VertexType.ADDRESS.qualified_name, "type": "xsd:QName"},
+                "cf:version": 0,
+                **address_attributes(address),
+            }
+        )
+        return identifier, b'"hw:%b.0":%b,' % (identifier, described), attributes
 
     def arguments(self, data: bytes, marks: int, vertex: str) -> list[TextVertex]:
         """The argument vertices of a program; `vertex` is its process memory's vertex id."""

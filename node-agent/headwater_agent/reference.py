@@ -35,7 +35,14 @@ from typing import Any, Final
 from uuid import UUID
 
 from headwater_prov.escaping import escape
-from headwater_prov.identifiers import ObjectIds, argv_id, path_id, relation_key, vertex_name
+from headwater_prov.identifiers import (
+    ObjectIds,
+    address_id,
+    argv_id,
+    path_id,
+    relation_key,
+    vertex_name,
+)
 from headwater_prov.times import format_time
 from headwater_prov.vocabulary import (
     PREFIXES,
@@ -46,10 +53,11 @@ from headwater_prov.vocabulary import (
     VertexType,
 )
 
+from headwater_agent.addresses import parse_address
 from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
 from headwater_agent.layout import STANDING, Mark, MessageKnown, RecordKind, TextMark
-from headwater_agent.names import arguments_of, path_of
+from headwater_agent.names import address_attributes, arguments_of, path_of
 from headwater_agent.node import NodeIdentity
 from headwater_agent.tenant import MACHINE_SERIAL
 
@@ -289,14 +297,24 @@ class ReferenceRenderer:
             self._edge(Relation.RAN_ON, self._mention_machine(), self._mention(known, known.tenant))
 
     def _text(self, record: TextRecord) -> None:
-        is_name = record.kind is RecordKind.NAME
-        unknown = VertexType.INODE_UNKNOWN if is_name else VertexType.PROCESS_MEMORY
+        unknown = {
+            RecordKind.NAME: VertexType.INODE_UNKNOWN,
+            RecordKind.ADDRESS: VertexType.SOCKET,
+        }.get(record.kind, VertexType.PROCESS_MEMORY)
         known = self._know(record.object, record.version, unknown)
         vertex = self._touch(record.object, record.version, False)
         if known.foreign and known.type is VertexType.PROCESS_MEMORY:
             return  # what another tenant's process runs is that tenant's own
         truncated = TextMark.TRUNCATED in record.marks
-        if is_name:
+        if record.kind is RecordKind.ADDRESS:
+            address = parse_address(record.data)
+            identifier = address_id(self._key, self._node.machine_id, address.identity)
+            described = _attributes(VertexType.ADDRESS, 0) | address_attributes(address)
+            self._section("entity").setdefault(vertex_name(identifier, 0), described)
+            of_peer = {"hw:peer": True} if TextMark.PEER in record.marks else {}
+            self._edge(Relation.ADDRESSED, vertex_name(identifier, 0), vertex, of_peer)
+            return
+        if record.kind is RecordKind.NAME:
             path = path_of(record.data, record.marks)
             identifier = path_id(self._key, self._node.machine_id, path)
             self._text_vertex(identifier, VertexType.PATH, "cf:pathname", path, truncated)

@@ -92,13 +92,19 @@ def vocabulary() -> Vocabulary:
     named = (
         Relation.NAMED,
         Relation.ARG,
+        Relation.ADDRESSED,
         Relation.RAN_ON,
         Relation.MEMORY_READ,
         Relation.MEMORY_WRITE,
         Relation.VERSION_ENTITY,
         Relation.VERSION_ACTIVITY,
     )
-    types = (VertexType.TASK, VertexType.INODE_UNKNOWN, VertexType.PROCESS_MEMORY)
+    types = (
+        VertexType.TASK,
+        VertexType.INODE_UNKNOWN,
+        VertexType.PROCESS_MEMORY,
+        VertexType.SOCKET,
+    )
     return Vocabulary(
         {int(relation): relation_words(relation) for relation in Relation},
         {int(kind): type_words(kind) for kind in VertexType},

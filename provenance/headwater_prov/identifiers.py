@@ -93,6 +93,30 @@ def path_id(key: bytes, machine_id: bytes, path: bytes) -> str:
     return PathIds(key, machine_id)(path)
 
 
+class AddressIds:
+    """Ids of one tenant's socket addresses on one machine: the same address is the same vertex.
+
+    Raises:
+        ValueError: if the key or the machine id has the wrong length.
+    """
+
+    def __init__(self, key: bytes, machine_id: bytes) -> None:
+        _check_length("machine id", machine_id, MACHINE_ID_BYTES)
+        self._common = _hash(key, b"hw-address")
+        self._common.update(machine_id)
+
+    def __call__(self, address: bytes) -> str:
+        """The id of an address, given by the bytes that make it this one and no other."""
+        digest = self._common.copy()
+        digest.update(address)
+        return _text(digest.digest())
+
+
+def address_id(key: bytes, machine_id: bytes, address: bytes) -> str:
+    """The id of one address for one tenant; see :class:`AddressIds`."""
+    return AddressIds(key, machine_id)(address)
+
+
 class ArgvIds:
     """Ids of the vertices of one tenant's program arguments; a compiler has a hundred to a run.
 

@@ -321,10 +321,11 @@ VERSION_STEPS: Final = frozenset(
 )
 """Relations from version v to version v + 1 of one object."""
 
-LATE_RELATIONS: Final = frozenset({Relation.NAMED, Relation.RAN_ON})
+LATE_RELATIONS: Final = frozenset({Relation.NAMED, Relation.ADDRESSED, Relation.RAN_ON})
 """Relations into a vertex that may come after the vertex has sent: they change no version.
 
-No cycle can come of it, because nothing flows into a path, and into a machine only once it loads.
+No cycle can come of it, because nothing flows into a path or an address, and into a machine only
+once it loads.
 """
 
 VERTEX_TYPES: Final[Mapping[str, VertexType]] = MappingProxyType({t.camflow: t for t in VertexType})

@@ -129,7 +129,12 @@ class Api:
             is_used = self._connection.sock is not None
             try:
                 return self._ask(method, target, content, headers)
-            except (http.client.RemoteDisconnected, ConnectionResetError, BrokenPipeError):
+            except (
+                http.client.RemoteDisconnected,
+                ConnectionResetError,
+                BrokenPipeError,
+                ssl.SSLEOFError,
+            ):
                 if not is_used:
                     raise
                 # Idle meanwhile, or the server began a new life: once more on a new connection.

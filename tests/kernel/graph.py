@@ -11,14 +11,17 @@ without it; those without a name by their type, numbered from the second on.
 """
 
 import os
+import socket
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
-from headwater_agent.layout import Mark, RecordKind
+from headwater_agent.layout import Mark, RecordKind, TextMark
 from headwater_prov.vocabulary import ProvClass, Relation, VertexType
+
+EPHEMERAL_PORT = 32768
 
 Node = tuple[int, int]
 """Serial and version."""
@@ -44,6 +47,21 @@ def path_of(record: TextRecord) -> str:
 
 def arguments_of(record: TextRecord) -> list[str]:
     return [os.fsdecode(word) for word in record.data.split(b"\0")[:-1]]
+
+
+def address_of(record: TextRecord) -> str:
+    """The address in an address record; a port that the kernel chose is not told."""
+    data = record.data
+    family = int.from_bytes(data[:2], "little")
+    port = int.from_bytes(data[2:4], "big")
+    told = str(port) if port < EPHEMERAL_PORT else "*"
+    if family == socket.AF_INET:
+        return f"{socket.inet_ntop(family, data[4:8])}:{told}"
+    if family == socket.AF_INET6:
+        return f"[{socket.inet_ntop(family, data[8:24])}]:{told}"
+    if family == socket.AF_UNIX:
+        return repr(os.fsdecode(data[2:].rstrip(b"\0")))
+    return f"{family}:{data[2:].hex()}"
 
 
 def _step(edges: list[Edge], relation: Relation, node: Node) -> None:
@@ -93,6 +111,10 @@ def edges_of(record: AnyRecord) -> list[Edge]:
         case TextRecord(kind=RecordKind.NAME):
             node = (record.object, record.version)
             return [Edge(Relation.NAMED, (0, 0), node, text=path_of(record))]
+        case TextRecord(kind=RecordKind.ADDRESS):
+            node = (record.object, record.version)
+            peer = " peer" if TextMark.PEER in record.marks else ""
+            return [Edge(Relation.ADDRESSED, (0, 0), node, text=address_of(record) + peer)]
         case TextRecord():
             node = (record.object, record.version)
             words = arguments_of(record)

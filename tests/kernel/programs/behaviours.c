@@ -820,6 +820,8 @@ static void do_steps(void)
 #include "attributes.h"
 #include "ipc.h"
 #include "loading.h"
+#include "addresses.h"
+#include "splicing.h"
 
 static const struct {
 	const char *name;
@@ -883,6 +885,8 @@ static const struct {
 	ATTRIBUTE_BEHAVIOURS,
 	IPC_BEHAVIOURS,
 	LOADING_BEHAVIOURS,
+	ADDRESS_BEHAVIOURS,
+	SPLICING_BEHAVIOURS,
 };
 
 static void enter(char **words)

@@ -20,6 +20,8 @@ def test_vectors() -> None:
     assert ids.object_id(KEY, MACHINE, BOOT, LOAD, 3 << 48 | 5) == "jV0LR_LOhG7YaHipOon56w"
     assert ids.path_id(KEY, MACHINE, b"/etc/hostname") == "ItiRSFzA_qzh5r33FqZYLQ"
     assert ids.path_id(KEY, MACHINE, b"/tmp/\xff") == "QE5n0ms7q46QmXQ-9A0Tbg"
+    loopback = bytes((2, 0, 0, 80, 127, 0, 0, 1))
+    assert ids.address_id(KEY, MACHINE, loopback) == "RUBI1nu_PeNHR0m8y7CSmQ"
     assert ids.argv_id(KEY, "8j2ug5VogPJTn6viBKp8CA.0", 0) == "_-6MoyIQOhYl_mQiOekHMg"
     assert ids.node_token(MACHINE) == "x65lx32fkvgm7ig4"
     assert ids.origin_token(ids.node_token(MACHINE), LOAD) == "x65lx32fkvgm7ig4-2021222324252627"
@@ -42,8 +44,13 @@ def test_every_field_counts(machine: bytes, boot: bytes, load: bytes) -> None:
 
 
 def test_kinds_of_id_never_meet_on_equal_bytes() -> None:
-    as_path = ids.path_id(KEY, MACHINE, BOOT + LOAD + (1).to_bytes(8, "big"))
-    assert as_path != ids.object_id(KEY, MACHINE, BOOT, LOAD, 1)
+    same = BOOT + LOAD + (1).to_bytes(8, "big")
+    made = {
+        ids.path_id(KEY, MACHINE, same),
+        ids.address_id(KEY, MACHINE, same),
+        ids.object_id(KEY, MACHINE, BOOT, LOAD, 1),
+    }
+    assert len(made) == 3
 
 
 def test_argument_ids_differ_by_program_version_and_index() -> None:
