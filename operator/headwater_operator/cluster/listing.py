@@ -2,14 +2,15 @@
 """Lists: the model's beginning, and from then on its check.
 
 Why: only a list says that something is *not* there, so nothing may be deleted before every kind was
-listed once. And a watch can go silent without an error: what a list has and the watch has not
-brought half a minute later shows it. Such a kind is listed again, so the model is right, and
-`/healthz` says that the process wants to be started again.
+listed once. A watch begins with a list of its own, and says nothing of what was deleted between
+ours and that one: it is looked for soon after. And a watch can go silent without an error: what a
+list has and the watch has not brought half a minute later shows it. Such a kind is listed again, so
+the model is right, and `/healthz` says that the process wants to be started again.
 """
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
 from typing import Any, Final, NamedTuple
 
@@ -43,13 +44,19 @@ class Listing:
     async def run(self) -> None:
         """List every kind, then check them until cancelled."""
         await asyncio.gather(*(self._begin(kind) for kind in READ))
+        for wait_s in self._settings.first_looks_s:
+            await asyncio.sleep(wait_s)
+            await self._each(self.forget_deleted)
         while True:
             await asyncio.sleep(self._settings.resync_s)
-            for kind in READ:
-                try:
-                    await self.check(kind)
-                except ApiError as error:
-                    log.warning("%s cannot be listed: %s", kind.plural, error)
+            await self._each(self.check)
+
+    async def _each(self, look: Callable[[Kind], Awaitable[object]]) -> None:
+        for kind in READ:
+            try:
+                await look(kind)
+            except ApiError as error:
+                log.warning("%s cannot be listed: %s", kind.plural, error)
 
     async def _begin(self, kind: Kind) -> None:
         wait = _FIRST_RETRY_S
@@ -69,6 +76,20 @@ class Listing:
         objects, version = await self._api.list(kind, partial(observe, kind))
         self._cluster.relist(kind, objects, version)
 
+    async def forget_deleted(self, kind: Kind) -> None:
+        """Take out of the model what a list of a kind does not have any more.
+
+        Raises:
+            ApiError: it cannot be listed.
+        """
+        listed, version = await self._api.list(kind, _identify, metadata_only=True)
+        known = self._cluster.of(kind)
+        for key in self._extra(kind, listed, version):
+            log.info(
+                "%s %s was deleted before its watch began", kind.name, "/".join(key).strip("/")
+            )
+            self._cluster.remove(kind, key, known[key].uid)
+
     async def check(self, kind: Kind) -> bool:
         """Hold the model of a kind against a list of it; returns whether its watch is alive.
 
@@ -76,10 +97,9 @@ class Listing:
             ApiError: it cannot be listed.
         """
         listed, version = await self._api.list(kind, _identify, metadata_only=True)
-        present = {one.key for one in listed}
         known = self._cluster.of(kind)
         behind = [one for one in listed if self._is_missed(kind, one)]
-        extra = {key for key, one in known.items() if key not in present and one.version <= version}
+        extra = self._extra(kind, listed, version)
         if not behind and not extra:
             self.dead_watches.discard(kind)
             return True
@@ -98,6 +118,12 @@ class Listing:
         self.dead_watches.add(kind)
         await self._list(kind)
         return False
+
+    def _extra(self, kind: Kind, listed: Iterable["_Listed"], version: int) -> set[Key]:
+        """What the model has, and a list that was made at `version` has not."""
+        present = {one.key for one in listed}
+        known = self._cluster.of(kind)
+        return {key for key, one in known.items() if key not in present and one.version <= version}
 
     def _is_missed(self, kind: Kind, one: "_Listed") -> bool:
         """Whether the watch has brought neither this state of an object, nor a later one."""

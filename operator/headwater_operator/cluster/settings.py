@@ -41,6 +41,10 @@ class OperatorSettings:
     late_check_s: float = 15.0
     """How often nodes are looked at that do not report."""
 
+    first_looks_s: tuple[float, ...] = (2.0, 10.0)
+    """After the first lists, and after one another: what was deleted before the watches began is
+    looked for. kopf has listed everything within a second, 5,000 nodes within ten."""
+
     resync_s: float = 120.0
     """How often the model is held against a list of the API's."""
 

@@ -19,7 +19,7 @@ from headwater_operator.cluster.settings import OperatorSettings
 
 from tests.unit.operator.played_api import PlayedApi, small_cluster
 
-QUICK = OperatorSettings(resync_s=0.02, dead_watch_s=0.05)
+QUICK = OperatorSettings(first_looks_s=(), resync_s=0.02, dead_watch_s=0.05)
 
 
 class ListedApi(PlayedApi):
@@ -213,3 +213,17 @@ async def test_list_that_mends_is_tried_again_when_it_is_refused(
     assert listing.dead_watches == {NAMESPACES}
     assert not await listing.check(NAMESPACES)
     assert ("", "new") in reconciler.cluster.of(NAMESPACES)
+
+
+async def test_what_was_deleted_before_the_watch_began_is_noticed_at_once(
+    api: ListedApi,
+) -> None:
+    """A watch says nothing of it, and is alive all the same; until the next check it is minutes."""
+    cluster = Cluster()
+    listing = Listing(api, cluster, OperatorSettings(first_looks_s=(0.02,)))
+    async with running(listing):
+        await until(lambda: cluster.is_complete)
+        before = dict(cluster.of(TENANTS))
+        api.remove(TENANTS, "bank-team")
+        await until(lambda: len(cluster.of(TENANTS)) == len(before) - 1)
+    assert not listing.dead_watches
