@@ -214,6 +214,12 @@ def changed(
     return replace(message, headers=made, payload=message.payload if payload is None else payload)
 
 
+def other_character(text: str, index: int) -> str:
+    """The text with another character there, whatever stood there."""
+    index %= len(text)
+    return text[:index] + ("B" if text[index] == "A" else "A") + text[index + 1 :]
+
+
 ALTERATIONS: dict[str, Callable[[StoredMessage], StoredMessage]] = {
     "payload": lambda m: changed(m, payload=m.payload[:-1] + bytes([m.payload[-1] ^ 1])),
     "empty": lambda m: changed(m, payload=b""),
@@ -232,7 +238,8 @@ ALTERATIONS: dict[str, Callable[[StoredMessage], StoredMessage]] = {
     "load": lambda m: changed(m, load="0" * 16),
     "chain gone": lambda m: changed(m, chain=None),
     "signature gone": lambda m: changed(m, sig=None),
-    "signature damaged": lambda m: changed(m, sig=m.headers["Hw-Sig"][:-2] + "AA"),
+    "signature damaged": lambda m: changed(m, sig=other_character(m.headers["Hw-Sig"], -40)),
+    "signature's end damaged": lambda m: changed(m, sig=other_character(m.headers["Hw-Sig"], -1)),
     "load gone": lambda m: changed(m, load=None),
 }
 
