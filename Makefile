@@ -55,10 +55,11 @@ test: setup-test ## lint, unit, integration, cluster, end to end, and the kernel
 	@$(PYTHON) -m tests.kernel --part $(SESSIONS)
 
 .PHONY: test-all
-test-all: setup-test ## the same with the whole kernel suite on every kernel
+test-all: setup-test ## the same with the whole kernel suite on every kernel, and test-pressure
 	@$(MAKE) --no-print-directory lint
 	@$(PYTEST) tests/unit tests/integration tests/cluster tests/e2e
-	@$(PYTHON) -m tests.kernel $(SESSIONS)
+	@$(PYTHON) -m tests.kernel -m "not pressure" $(SESSIONS)
+	@$(MAKE) --no-print-directory test-pressure
 
 .PHONY: test-unit
 test-unit: setup ## the tests that need no server and no kernel
@@ -80,7 +81,12 @@ test-e2e: setup-test ## the tests of the program as a user runs it
 
 .PHONY: test-kernel
 test-kernel: setup-test ## the kernel suite; KERNELS=sid for one kernel, SESSIONS=sid:fentry for one mode
-	@$(PYTHON) -m tests.kernel $(SESSIONS)
+	@$(PYTHON) -m tests.kernel -m "not pressure" $(SESSIONS)
+
+.PHONY: test-pressure
+test-pressure: setup-test ## real programs under load on four CPUs: PostgreSQL, Node.js, Go, Rust, apt
+	@setup/packages.sh pressure
+	@$(PYTHON) -m tests.kernel --cpus 4 -m pressure $(firstword $(KERNELS))
 
 .PHONY: test-fresh
 test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an hour)

@@ -3,8 +3,9 @@
 # Install the Debian packages that Headwater needs and that are missing, and give the machine an
 # identity if it has none; nothing when nothing is missing.
 #
-# usage: setup/packages.sh run|test|fresh
+# usage: setup/packages.sh run|test|pressure|fresh
 #   run    what `headwater` needs           test   and what `make test` needs
+#   pressure  and what `make test-pressure` and bench/workload_cost run
 #   fresh  and what `make test-fresh` needs
 # Shell, because it runs before there is a Python.
 set -eu
@@ -18,9 +19,10 @@ packages="ca-certificates python3 python3-venv python3-bpfcc bpftool graphviz
 case "${1:-run}" in
 run) ;;
 test) packages="$packages git" ;;
+pressure) packages="$packages git make auditd nodejs postgresql ripgrep" ;;
 fresh) packages="$packages git mmdebstrap debian-archive-keyring" ;;
 *)
-	echo "usage: setup/packages.sh run|test|fresh" >&2
+	echo "usage: setup/packages.sh run|test|pressure|fresh" >&2
 	exit 2
 	;;
 esac

@@ -102,7 +102,7 @@ def main() -> int:
     parser.add_argument(
         "--part",
         action="store_true",
-        help="all tests on the first kernel, every_kernel's elsewhere",
+        help="on the first kernel all but pressure's tests, elsewhere every_kernel's",
     )
     parser.add_argument("--cpus", type=int, default=2, help="virtual CPUs of each guest")
     parser.add_argument("-k", dest="select", default="", help="pytest's own -k")
@@ -122,7 +122,8 @@ def main() -> int:
         compile_for(kernel, mode)
     for number, (kernel, mode) in enumerate(kernels):
         arguments = list(chosen.test) or ["tests/kernel"]
-        marker = "every_kernel" if chosen.part and number > 0 else chosen.marker
+        part = "not pressure" if number == 0 else "every_kernel"
+        marker = part if chosen.part else chosen.marker
         arguments += ["-m", marker] if marker else []
         arguments += ["-k", chosen.select] if chosen.select else []
         while sum(not session.has_ended for session in sessions) >= at_once:

@@ -135,8 +135,12 @@ class Tenant:
         self.lab.scope.bind(self.slot, self.config)
 
     def words(self, *words: str, cgroup: Path | None = None) -> list[str]:
-        program = str(self.lab.program)
-        return [program, "enter", str(cgroup or self.cgroup), "./behaviours", *words]
+        """What runs a behaviour in the cgroup."""
+        return self.command("./behaviours", *words, cgroup=cgroup)
+
+    def command(self, *words: str, cgroup: Path | None = None) -> list[str]:
+        """What runs a program in the cgroup."""
+        return [str(self.lab.program), "enter", str(cgroup or self.cgroup), *words]
 
     def prepare(self, directory: Path) -> None:
         """Put the program where a behaviour finds it."""
