@@ -152,5 +152,5 @@ HW_LSM(inode_listxattr, struct dentry *dentry)
 
 	if (hw_begin_for(&context, slot, HW_RELATION_LISTXATTR))
 		hw_dentry_flow(&context, HW_RELATION_LISTXATTR, dentry,
-			       hw_likely_mount(context.task, dentry), true, 0);
+			       hw_likely_mount(&context, dentry), true, 0);
 }

@@ -27,6 +27,7 @@
 #include "cgroup.bpf.c"
 #include "border.bpf.c"
 #include "process.bpf.c"
+#include "ptrace.bpf.c"
 #include "file.bpf.c"
 #include "inode.bpf.c"
 #include "attribute.bpf.c"

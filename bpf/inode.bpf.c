@@ -35,13 +35,46 @@ HW_LSM(inode_symlink, struct inode *directory, struct dentry *dentry, const char
 	hw_in_directory(slot, HW_RELATION_SYMLINK, directory, 0);
 }
 
+/*
+ * The hooks of names are given a directory's inode, which has a path only together
+ * with the mount through which it was reached: that is told just before.
+ */
+static __always_inline void hw_reached(u32 slot, const struct path *directory)
+{
+	struct hw_context context;
+
+	if (hw_begin(&context, slot) && hw_with_self(&context))
+		context.self->naming = (u64)directory->mnt;
+}
+
+HW_LSM(path_unlink, const struct path *directory, struct dentry *dentry)
+{
+	hw_reached(slot, directory);
+}
+
+HW_LSM(path_rmdir, const struct path *directory, struct dentry *dentry)
+{
+	hw_reached(slot, directory);
+}
+
+HW_LSM(path_link, struct dentry *from, const struct path *directory, struct dentry *to)
+{
+	hw_reached(slot, directory);
+}
+
+HW_LSM(path_rename, const struct path *old_directory, struct dentry *from,
+       const struct path *new_directory, struct dentry *to)
+{
+	hw_reached(slot, new_directory);
+}
+
 static __always_inline void hw_unlinked(u32 slot, struct dentry *dentry)
 {
 	struct hw_context context;
 
-	if (hw_begin_for(&context, slot, HW_RELATION_UNLINK))
+	if (hw_begin_for(&context, slot, HW_RELATION_UNLINK) && hw_with_self(&context))
 		hw_dentry_flow(&context, HW_RELATION_UNLINK, dentry,
-			       hw_likely_mount(context.task, dentry), false, 0);
+			       hw_likely_mount(&context, dentry), false, 0);
 }
 
 HW_LSM(inode_unlink, struct inode *directory, struct dentry *dentry)
@@ -61,12 +94,12 @@ static __always_inline void hw_renamed(u32 slot, u8 relation, struct dentry *fro
 	struct hw_context context;
 	struct hw_object *object;
 
-	if (!hw_begin_for(&context, slot, relation))
+	if (!hw_begin_for(&context, slot, relation) || !hw_with_self(&context))
 		return;
-	object = hw_dentry_flow(&context, relation, from, hw_likely_mount(context.task, from),
-				false, 0);
+	object =
+		hw_dentry_flow(&context, relation, from, hw_likely_mount(&context, from), false, 0);
 	if (object)
-		hw_name(&context, object, to, hw_likely_mount(context.task, to));
+		hw_name(&context, object, to, hw_likely_mount(&context, to));
 }
 
 HW_LSM(inode_link, struct dentry *from, struct inode *directory, struct dentry *to)
@@ -107,7 +140,7 @@ HW_LSM(inode_readlink, struct dentry *dentry)
 
 	if (hw_begin_for(&context, slot, HW_RELATION_READ_LINK))
 		hw_dentry_flow(&context, HW_RELATION_READ_LINK, dentry,
-			       hw_likely_mount(context.task, dentry), true, 0);
+			       hw_likely_mount(&context, dentry), true, 0);
 }
 
 /*

@@ -290,17 +290,24 @@ static __always_inline bool hw_declare_segment(struct hw_context *context, struc
 
 /*
  * The mount through which the acting task most likely sees a dentry, for hooks
- * that are given none: that of its working directory or of its root, when the
- * file system is the same.
+ * that are given none: the one through which its call under way names something
+ * (path_* hooks), or that of its working directory or of its root, when the file
+ * system is the same.
  */
-static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task,
+static __always_inline struct vfsmount *hw_likely_mount(struct hw_context *context,
 							struct dentry *dentry)
 {
 	struct super_block *super = 0, *mounted = 0;
-	struct fs_struct *fs = task->fs;
+	struct fs_struct *fs = context->task->fs;
 	struct vfsmount *mount = 0;
 
 	READ(super, dentry->d_sb);
+	if (context->self) {
+		mount = (struct vfsmount *)context->self->naming;
+		READ(mounted, mount->mnt_sb);
+		if (mounted == super)
+			return mount;
+	}
 	READ(mount, fs->pwd.mnt);
 	READ(mounted, mount->mnt_sb);
 	if (mounted == super)
@@ -311,17 +318,26 @@ static __always_inline struct vfsmount *hw_likely_mount(struct task_struct *task
 }
 
 /*
- * What no directory ever held (memfd) is its own parent and has the name that its
- * maker gave it. The root of a file system is its own parent, too, and called "/".
+ * What no directory ever held is its own parent and has the name that its maker gave
+ * it (memfd). Without one it is called "/" like the root of a file system (a pidfd),
+ * and has the name of its file system here.
  */
 static __always_inline void hw_write_own_name(struct hw_text *text, struct dentry *dentry)
 {
+	struct file_system_type *type = 0;
 	const unsigned char *name = 0;
+	struct super_block *super = 0;
 	int length;
 
 	READ(name, dentry->d_name.name);
 	length = bpf_probe_read_kernel_str(text->data, HW_COMPONENT_BYTES, name);
-	if (length > 1 && text->data[0] != '/')
+	if (length == 1 || text->data[0] == '/') {
+		READ(super, dentry->d_sb);
+		READ(type, super->s_type);
+		READ(name, type->name);
+		length = bpf_probe_read_kernel_str(text->data, HW_COMPONENT_BYTES, name);
+	}
+	if (length > 1)
 		text->length = length;
 }
 

@@ -294,7 +294,7 @@ static __always_inline void hw_end(struct hw_context *context, u8 relation, u32 
 		hw_edge(context, relation, 0, id, version, id, version + 1);
 }
 
-/* An edge between two objects; both are declared. PROV-DM 5.2.1. */
+/* An edge between two entities or two activities; both are declared. PROV-DM 5.2.1, 5.1.5. */
 static __always_inline bool hw_derived(struct hw_context *context, u8 relation,
 				       struct hw_object *from, struct hw_object *to, u32 flags)
 {

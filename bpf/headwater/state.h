@@ -84,6 +84,7 @@ struct hw_task_state {
 	u64 accepting; /* listening struct sock of the accept under way */
 	u64 splicing; /* inode of the pipe that a splice under way leads to */
 	u64 attaching; /* inode behind the System V segment whose shmat is under way */
+	u64 naming; /* struct vfsmount through which the last call names what it changes */
 	/* Of a thread group, in its leader's state: see border.h. */
 	u64 setup_root; /* of who put it in */
 	u64 left_pod; /* which cgroup's scope it left: the topmost one's */

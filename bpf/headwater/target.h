@@ -186,7 +186,7 @@ static __always_inline struct hw_object *hw_ready_dentry(struct hw_context *cont
 		return 0;
 	channel = hw_channel_of(inode);
 	return hw_ready_named(context, inode, channel, hw_find(inode, channel), dentry,
-			      hw_likely_mount(context->task, dentry));
+			      hw_likely_mount(context, dentry));
 }
 
 /* A flow with what a directory entry names. */

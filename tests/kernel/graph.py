@@ -98,6 +98,10 @@ def expand(record: FlowRecord) -> list[Edge]:
             if Mark.NEW_B in record.marks:
                 _step(edges, Relation.VERSION_ENTITY, b)
             edges.append(main)
+        case ProvClass.INFORMED:
+            if Mark.NEW_B in record.marks:
+                _step(edges, Relation.VERSION_ACTIVITY, b)
+            edges.append(main)
         case _:
             edges.append(main)
     assert Mark.MAIN in record.marks

@@ -3,13 +3,27 @@
 
 import os
 import subprocess
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from headwater_agent.decode import TextRecord
 from headwater_agent.layout import RecordKind, TextMark
 
 from tests.kernel.graph import path_of
 from tests.kernel.lab import Tenant
+
+
+@pytest.fixture
+def mounted(work: Path) -> Iterator[Path]:
+    """A file system of its own below the working directory, as a pod's volume is one."""
+    directory = work / "volume"
+    directory.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "tmpfs", str(directory)], check=True)
+    try:
+        yield directory
+    finally:
+        subprocess.run(["umount", str(directory)], check=True)
 
 
 def names(tenant: Tenant) -> dict[str, TextMark]:
@@ -67,3 +81,22 @@ def test_file_without_a_name_any_more_says_so(tenant: Tenant, work: Path) -> Non
         assert subprocess.run(words, cwd=work, stdin=file, timeout=300).returncode == 0
     tenant.take()
     assert names(tenant)[str(work / "gone")] == TextMark.DELETED
+
+
+@pytest.mark.every_kernel
+@pytest.mark.parametrize("behaviour", ["rename-there", "link-there"])
+def test_a_new_name_on_a_mount_that_the_process_is_not_in_is_whole(
+    tenant: Tenant, work: Path, mounted: Path, behaviour: str
+) -> None:
+    # Written beside and renamed into place: what programs do with files that must be whole.
+    (mounted / "new").write_text("new content")
+    tenant.run(work, behaviour, str(mounted / "new"), str(mounted / "report"))
+    assert names(tenant)[str(mounted / "report")] == TextMark(0)
+
+
+def test_a_name_that_ends_on_a_mount_that_the_process_is_not_in_is_whole(
+    tenant: Tenant, work: Path, mounted: Path
+) -> None:
+    (mounted / "old").touch()
+    tenant.run(work, "unlink-there", str(mounted / "old"))
+    assert names(tenant)[str(mounted / "old")] == TextMark(0)

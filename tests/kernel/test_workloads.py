@@ -144,7 +144,9 @@ class TestPressure:
     def test_g4_a_go_program(self, lab: Lab, tenant: Tenant, work: Path) -> None:
         chart = helm.CHART
         command = tenant.command(
-            str(helm.program()), "template", "release", str(chart), "--output-dir", "rendered"
+            str(helm.program()),
+            *("template", helm.RELEASE, str(chart)),
+            *("--set", f"{helm.CONFIGURATION}=x", "--output-dir", "rendered"),
         )
         left = rendered(lab, tenant, command, work, may_lose=FULL_RING)
         (made, *_) = sorted(work.glob("rendered/headwater/templates/*.yaml"))

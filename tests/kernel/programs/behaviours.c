@@ -389,6 +389,25 @@ static void do_rename(void)
 	DO(rename("a", "b"));
 }
 
+/* rename-there FROM TO, link-there FROM TO, unlink-there PATH: by whole paths */
+static void do_rename_there(void)
+{
+	mark();
+	DO(rename(arguments[0], arguments[1]));
+}
+
+static void do_link_there(void)
+{
+	mark();
+	DO(link(arguments[0], arguments[1]));
+}
+
+static void do_unlink_there(void)
+{
+	mark();
+	DO(unlink(arguments[0]));
+}
+
 static void do_chmod(void)
 {
 	mark();
@@ -822,6 +841,7 @@ static void do_steps(void)
 #include "loading.h"
 #include "addresses.h"
 #include "splicing.h"
+#include "tracing.h"
 
 static const struct {
 	const char *name;
@@ -860,6 +880,9 @@ static const struct {
 	{ "mknod", do_mknod },
 	{ "link", do_link },
 	{ "rename", do_rename },
+	{ "rename-there", do_rename_there },
+	{ "link-there", do_link_there },
+	{ "unlink-there", do_unlink_there },
 	{ "chmod", do_chmod },
 	{ "truncate", do_truncate },
 	{ "unlink", do_unlink },
@@ -887,6 +910,7 @@ static const struct {
 	LOADING_BEHAVIOURS,
 	ADDRESS_BEHAVIOURS,
 	SPLICING_BEHAVIOURS,
+	TRACING_BEHAVIOURS,
 };
 
 static void enter(char **words)
