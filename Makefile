@@ -106,6 +106,7 @@ lint: setup ## style, types, import rules, licences, links
 	git ls-files 'bpf/*.c' 'bpf/*.h' 'tests/kernel/*.c' | xargs --no-run-if-empty .venv/bin/clang-format --dry-run -Werror \
 		|| status=1; \
 	$(PYTHON) setup/definitions.py --check || status=1; \
+	$(PYTHON) setup/coverage.py --check || status=1; \
 	$(PYTHON) setup/checks.py || status=1; \
 	[ $$status = 0 ] && echo "lint: clean" || { echo "lint: see above" >&2; exit 1; }
 
@@ -118,6 +119,10 @@ format: setup ## put Python and C in the project's style
 .PHONY: definitions
 definitions: setup ## crds/ from setup/definitions/
 	@$(PYTHON) setup/definitions.py
+
+.PHONY: documents
+documents: setup ## docs/coverage.md and the table of docs/hooks.md, from the code
+	@$(PYTHON) setup/coverage.py
 
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md

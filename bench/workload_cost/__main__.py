@@ -27,13 +27,17 @@ TIMEOUT_S = 7200
 PACKAGES = "setup/packages.sh pressure"
 
 
+def build() -> None:
+    """Compile the workload that is our own."""
+    FILE_CHURN.parent.mkdir(exist_ok=True)
+    source = Path(__file__).with_name("file_churn.c")
+    subprocess.run(["gcc", "-O2", "-static", "-o", FILE_CHURN, source], check=True)
+
+
 def measure(kernel_name: str, mode: CaptureMode, names: list[str]) -> dict[str, Any]:
     """Boot the node VM and return the guest's figures."""
     kernel = find_kernel(kernel_name)
     compile_for(kernel, mode)
-    FILE_CHURN.parent.mkdir(exist_ok=True)
-    source = Path(__file__).with_name("file_churn.c")
-    subprocess.run(["gcc", "-O2", "-static", "-o", FILE_CHURN, source], check=True)
     words = ["-m", "headwater_cli.node_vm", "--kernel", kernel.release, "--cpus", "1", "--icount"]
     # audit=1: so that tasks from the boot on have what audit needs of them.
     words += ["--memory", "4G", "--append", "audit=1", "--timeout", str(TIMEOUT_S), "--"]
@@ -86,6 +90,7 @@ def main() -> None:
     parser.add_argument("--mode", default="lsm", choices=[mode.value for mode in PROGRAM_TEXTS])
     chosen = parser.parse_args()
     names = chosen.workload or list(WORKLOADS)
+    build()
     for name in names:
         if name not in WORKLOADS:
             parser.error(f'"{name}" is no workload; there are {", ".join(WORKLOADS)}')

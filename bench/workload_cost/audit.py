@@ -19,7 +19,7 @@ _FILES = (
     "execve,execveat,clone,clone3,fork,vfork,exit_group,connect,accept,accept4,bind,listen,socket,"
     "socketpair,pipe,pipe2,mmap"
 )
-_FLOWS = "read,write,pread64,pwrite64,readv,writev,sendto,recvfrom,sendmsg,recvmsg,sendfile"
+_FLOWS = "read,write,pread,pwrite,readv,writev,sendto,recvfrom,sendmsg,recvmsg,sendfile"
 RULES = {"audit: files": _FILES, "audit: flows": f"{_FILES},{_FLOWS}"}
 """System calls by column: what says which files a program touched; and what moves content too."""
 BACKLOG = 65536

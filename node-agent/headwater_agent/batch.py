@@ -24,7 +24,9 @@ from headwater_prov.stream import ENCODING_ZSTD, Header, SequenceRange, message_
 from headwater_prov.times import format_time
 from headwater_prov.vocabulary import PREFIXES, GapReason, RecordClass, VertexType
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.node import NodeIdentity
+from headwater_agent.precision import imprecise, unseen
 
 ZSTD_LEVEL: Final = 1
 """Level 3 costs half as much again and saves a tenth."""
@@ -80,6 +82,11 @@ class BatchStatistics:
 
 def machine_attributes(node: NodeIdentity, epoch: int, policy_hash: str) -> dict[str, object]:
     """All that is said of the machine in an epoch."""
+    mode = CaptureMode(node.mode)
+    losses = {
+        "hw:unseen": {relation.camflow for relation in unseen(mode)},
+        "hw:imprecise": {r.camflow for each in imprecise(mode) for r in each.relations},
+    }
     return {
         "prov:type": {"$": VertexType.MACHINE.qualified_name, "type": "xsd:QName"},
         "cf:version": 0,
@@ -92,6 +99,7 @@ def machine_attributes(node: NodeIdentity, epoch: int, policy_hash: str) -> dict
         "hw:mode": node.mode,
         "hw:epoch": epoch,
         "hw:policy": policy_hash,
+        **{name: " ".join(sorted(relations)) for name, relations in losses.items() if relations},
     }
 
 

@@ -208,26 +208,6 @@ CALLS: Final[dict[int, tuple[Step, ...]]] = {
 """Steps by the call's number; what is not here moves nothing between objects that are seen."""
 
 
-LOST: Final = tuple(
-    relation.camflow
-    for relation in (
-        Relation.PERM_CHECK,
-        Relation.SEARCH,
-        Relation.READ_LINK,
-        Relation.SYMLINK,
-        Relation.UNLINK,
-        Relation.LINK,
-        Relation.RENAME,
-        Relation.SETATTR_INODE,
-        Relation.SETATTR,
-        Relation.FREE,
-        Relation.FILE_RCV,
-        Relation.CONNECT_UNIX_STREAM,
-    )
-)
-"""Relations that this mode never has; docs/capture-modes.md says what others lose."""
-
-
 def supported(machine: str | None = None) -> bool:
     """Whether the numbers are those of a machine.
 

@@ -109,6 +109,8 @@ MACHINE_ATTRIBUTES: Final = {
     "hw:mode": "how the kernel is observed: lsm, fentry or tracepoint",
     "hw:epoch": "number of the epoch that begins, as in Hw-Epoch",
     "hw:policy": "hash of the policy in force, as in Hw-Policy",
+    "hw:unseen": "relations that mode lsm records and this mode never does; omitted if none",
+    "hw:imprecise": "relations that this mode records with a loss; omitted if none",
 }
 """What the machine's vertex carries."""
 

@@ -5,10 +5,14 @@ Expected graphs are written from the model: a task that has sent and now receive
 does everything else; its memory gives before it writes and takes after it reads.
 """
 
+import os
+import stat
 from pathlib import Path
 
 import pytest
+from headwater_agent.decode import VertexRecord
 from headwater_agent.layout import SlotFlag
+from headwater_prov.vocabulary import VertexType
 
 from tests.kernel.graph import graph
 from tests.kernel.lab import DEFAULT_FLAGS, Lab, Tenant
@@ -213,3 +217,16 @@ def test_descriptor_over_a_socket(whole: Tenant, work: Path) -> None:
         file_rcv a.0 -> task.2
         memory_write task.2 -> memory.0
     """)
+
+
+def test_a_block_device_is_one(tenant: Tenant, work: Path) -> None:
+    (work / "a").unlink()
+    os.mknod(work / "a", stat.S_IFBLK | 0o600, os.makedev(7, 0))
+    lines = tenant.lines(work, "stat")
+    assert any(line.startswith("getattr a.0 -> task.") for line in lines)
+    (block,) = (
+        record
+        for record in tenant.records
+        if isinstance(record, VertexRecord) and record.type is VertexType.BLOCK
+    )
+    assert stat.S_ISBLK(int(block.body["mode"]))

@@ -13,8 +13,8 @@ from typing import Any
 import click
 from headwater_agent.attach_points import CaptureMode
 from headwater_agent.load import Capture, CaptureError
+from headwater_agent.precision import imprecise, unseen
 from headwater_agent.probe import probe
-from headwater_agent.system_calls import LOST
 
 from headwater_cli.cgroups import find_hierarchy
 from headwater_cli.errors import ExitStatus, Failure
@@ -52,7 +52,12 @@ def command(output: str) -> None:
         "mode": CaptureMode.UNSUPPORTED if problem else report.mode,
         "findings": [dataclasses.asdict(finding) for finding in report.findings],
         "problem": problem,
-        "lost": list(LOST) if report.mode is CaptureMode.TRACEPOINT else [],
+        "unseen": sorted(relation.camflow for relation in unseen(report.mode)),
+        "imprecise": {
+            relation.camflow: each.loss
+            for each in imprecise(report.mode)
+            for relation in each.relations
+        },
         "hooks": hooks,
     }
     if output == "json":
@@ -84,8 +89,9 @@ def _lines(result: dict[str, Any]) -> list[str]:
     if result["hooks"]:
         lines.append(f"hooks    {len(attached)} attached, {len(failed)} not")
     lines += [f"  {name}: {why}" for name, why in failed.items()]
-    if result["mode"] == CaptureMode.TRACEPOINT:
-        lines.append(f"loses    {', '.join(LOST)}")
+    if result["unseen"]:
+        lines.append(f"unseen   {', '.join(result['unseen'])}")
+    lines += [f"loses    of {name}: {loss}" for name, loss in result["imprecise"].items()]
     for finding in result["findings"]:
         lines += [f"problem  {finding['what']}", f"remedy   {finding['remedy']}"]
     if result["problem"]:

@@ -19,6 +19,7 @@ from headwater_prov.conditions import Condition, written_conditions
 
 from headwater_agent.attach_points import CaptureMode
 from headwater_agent.cluster.configuration import Configuration, Failure
+from headwater_agent.precision import unseen
 
 STATUS_MAX_BYTES: Final = 4096
 FAILURES_MAX: Final = 16
@@ -165,6 +166,7 @@ def _status(
     return {
         "observedGeneration": state.configuration.generation,
         "captureMode": facts.capture_mode.value,
+        "unseenRelations": sorted(relation.camflow for relation in unseen(facts.capture_mode)),
         "kernel": facts.kernel[:128],
         "lsm": [name[:_NAME_MAX] for name in facts.lsm[:_LSMS_MAX]],
         "machineId": facts.machine_id,

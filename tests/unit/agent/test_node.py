@@ -3,9 +3,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from headwater_agent.batch import machine_attributes
 from headwater_agent.node import NodeIdentity, NodeIdentityError
 
 
@@ -33,3 +35,12 @@ def test_malformed_machine_id_is_refused_with_a_remedy(tmp_path: Path, text: str
 def test_missing_machine_id_is_refused(tmp_path: Path) -> None:
     with pytest.raises(NodeIdentityError, match="No such file"):
         identity(tmp_path / "machine", tmp_path / "boot")
+
+
+def test_the_machine_says_what_its_mode_never_sees() -> None:
+    node = NodeIdentity(bytes(16), bytes(16), bytes(8), mode="tracepoint")
+    said = machine_attributes(node, 1, "0" * 64)
+    assert "rename" in str(said["hw:unseen"]).split()
+    assert "exec" in str(said["hw:imprecise"]).split()
+    whole = machine_attributes(replace(node, mode="fentry"), 1, "0" * 64)
+    assert not {"hw:unseen", "hw:imprecise"} & whole.keys()

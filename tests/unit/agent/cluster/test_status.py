@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -52,6 +53,7 @@ def test_whole_status_follows_the_contract() -> None:
     assert build_status(FACTS, state, {}, NOW) == {
         "observedGeneration": 7,
         "captureMode": "lsm",
+        "unseenRelations": [],
         "kernel": "6.12.0-1-amd64",
         "lsm": ["lockdown", "bpf"],
         "machineId": "ab" * 16,
@@ -212,3 +214,12 @@ async def test_failed_write_is_tried_again_and_edits_are_gathered(error: ApiErro
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
+
+
+def test_what_the_mode_never_sees_is_said_by_name() -> None:
+    facts = replace(FACTS, capture_mode=CaptureMode.TRACEPOINT)
+    unseen = build_status(facts, NodeState(conditions=(condition(True),)), {}, NOW)[
+        "unseenRelations"
+    ]
+    assert {"perm_check", "rename", "ptrace_read"} <= set(unseen)
+    assert not {"read", "write", "exec", "clone"} & set(unseen)
