@@ -2,6 +2,7 @@
 """One process looks into another or takes hold of it: which way the information goes (G2, G4)."""
 
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -10,7 +11,7 @@ from headwater_agent.layout import TextMark
 from headwater_prov.vocabulary import Relation, VertexType
 
 from tests.kernel.graph import graph
-from tests.kernel.lab import Lab, Tenant
+from tests.kernel.lab import TIMEOUT_S, Lab, Tenant
 from tests.kernel.test_names import names
 
 ENDS = """
@@ -111,12 +112,20 @@ def test_a_relation_that_is_not_recorded_takes_no_other_with_it(
     assert left.name.lower() in relations and off.name.lower() not in relations
 
 
+def await_program(pid: int, name: str) -> None:
+    until = time.monotonic() + TIMEOUT_S
+    while Path(f"/proc/{pid}/comm").read_text().strip() != name:
+        assert time.monotonic() < until
+        time.sleep(0.01)
+
+
 def test_g5_of_another_tenants_process_only_that_there_is_one(
     lab: Lab, whole: Tenant, work: Path
 ) -> None:
     with lab.tenant(off=()) as other:
         victim = subprocess.Popen(other.command("/bin/sleep", "600"))
         try:
+            await_program(victim.pid, "sleep")
             whole.run(work, "trace-other", str(victim.pid))
         finally:
             victim.kill()
