@@ -10,11 +10,12 @@ import importlib
 import logging
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import click
 
 from headwater_cli.errors import ExitStatus
-from headwater_cli.options import is_debugging
+from headwater_cli.options import COMPLETION_VARIABLE, is_debugging
 
 VERBS = {
     "trace": "Run a command and write its provenance.",
@@ -23,9 +24,13 @@ VERBS = {
     "tail": "Print a tenant's records as they are stored.",
     "lineage": "Say where a file came from, or what was made of it.",
     "verify": "Say whether a tenant's stream is what its nodes signed.",
+    "status": "Say which policies of a cluster are in force, and where not.",
+    "tenants": "List a cluster's tenants.",
+    "auditors": "List a cluster's auditors, or fetch one's credentials.",
     "policy": "Check policies, or make one of a CamFlow configuration.",
     "nats": "Make and replace the keys of a NATS for a cluster.",
-    "doctor": "Say whether this host can capture, and what to do if not.",
+    "completion": "Print what makes a shell complete verbs and options.",
+    "doctor": "Say why this host cannot capture, or a policy is not in force.",
 }
 """In the order of the help, with the one-line summaries shown there."""
 
@@ -80,7 +85,9 @@ def headwater(verbose: int) -> None:
 def main() -> None:
     """Run the program and exit with its documented status."""
     try:
-        headwater(prog_name="headwater")
+        # kubectl runs a program called kubectl-headwater for `kubectl headwater`.
+        name = "kubectl headwater" if Path(sys.argv[0]).name.startswith("kubectl") else "headwater"
+        headwater(prog_name=name, complete_var=COMPLETION_VARIABLE)
     except SystemExit:
         raise
     except BrokenPipeError:

@@ -18,6 +18,9 @@ STATE_HELP = (
     "[default: $HEADWATER_STATE, else /var/lib/headwater]"
 )
 
+COMPLETION_VARIABLE = "_HEADWATER_COMPLETE"
+"""By which the completion's script asks the program for words."""
+
 GRAPH_FORMATS = ("prov-json", "prov-n", "dot", "svg", "html")
 
 Decorated = Callable[..., Any]

@@ -37,8 +37,13 @@ def check_writable(target: str) -> None:
     os.unlink(name)
 
 
-def write_whole(target: str, content: bytes) -> None:
+def write_whole(target: str, content: bytes, *, mode: int = 0o666) -> None:
     """Put `content` at `target` by renaming a finished file over it; "-" is standard output.
+
+    Args:
+        target: path of the file.
+        content: all of it.
+        mode: of the file, less the umask; 0o600 for what only its owner may read.
 
     Raises:
         Failure: it cannot be written; an earlier file of that name is untouched.
@@ -50,7 +55,7 @@ def write_whole(target: str, content: bytes) -> None:
     path = Path(target)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.new")
     try:
-        with open(temporary, "xb") as stream:
+        with open(temporary, "xb", opener=lambda name, flags: os.open(name, flags, mode)) as stream:
             stream.write(content)
             stream.flush()
             os.fsync(stream.fileno())
