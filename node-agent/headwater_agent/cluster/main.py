@@ -139,6 +139,12 @@ async def run(
         UnusableError: it could not be started.
     """
     parts = parts or Parts()
+    settings = replace(
+        parts.settings,
+        ring=replace(parts.settings.ring, size_bytes=options.ring_bytes),
+        quarantine=options.quarantine,
+    )
+    parts = replace(parts, settings=settings)
     try:
         access = from_kubeconfig(options.kubeconfig) if options.kubeconfig else in_cluster()
         cache = ConfigurationCache(options.state / "configuration")
@@ -180,7 +186,7 @@ async def _run_capturing(
             node=identity,
             tenant_key=parts.keys(options),
             send=window.put,
-            settings=replace(parts.settings, quarantine=options.quarantine),
+            settings=parts.settings,
             spool=options.state,
             chains=signing.chains,
         )

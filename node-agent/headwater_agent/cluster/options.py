@@ -14,7 +14,7 @@ from typing import Final
 
 from headwater_prov.endpoints import check_encrypted
 
-from headwater_agent.settings import QuarantineSettings
+from headwater_agent.settings import QuarantineSettings, RingSettings
 
 EPILOG: Final = """\
 exit status:
@@ -28,6 +28,10 @@ A node that cannot capture is no failure: the agent says so in the status of its
 stays. A stop takes as long as NATS needs, 40 seconds at most: give the pod 60.
 """
 
+
+RING_BYTES_MIN: Final = 1 << 16
+RING_BYTES_MAX: Final = 1 << 30
+"""What a node can spare, between a ring that holds 800 records and one that holds 13 million."""
 
 _OPERATOR_TOKEN: Final = Path("/var/run/secrets/headwater/token")
 
@@ -64,6 +68,9 @@ class ClusterOptions:
 
     mode: str = "auto"
     """Capture mode; "auto" for the best that attaches."""
+
+    ring_bytes: int = RingSettings().size_bytes
+    """Size of the ring between the kernel and the agent: a power of two, in kernel memory."""
 
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
     """What is kept of pods that the API server has not told of."""
@@ -140,6 +147,12 @@ def parse(
     add("log-level", "HEADWATER_LOG_LEVEL", "least level that is logged", "INFO")
     add("kubeconfig", "KUBECONFIG", "the API server from outside of a pod", optional=True)
     add("listen", "HEADWATER_LISTEN", "HOST:PORT of /healthz and /metrics", optional=True)
+    add(
+        "ring-bytes",
+        "HEADWATER_RING_BYTES",
+        "size of the ring between kernel and agent, a power of two",
+        str(RingSettings().size_bytes),
+    )
     kept = QuarantineSettings()
     add(
         "quarantine-bytes",
@@ -184,6 +197,12 @@ def parse(
             parser.error(f"--{name}: {text} is no whole number; write for instance 1048576")
         return int(text)
 
+    ring_bytes = whole("ring-bytes", chosen.ring_bytes)
+    if not RING_BYTES_MIN <= ring_bytes <= RING_BYTES_MAX or ring_bytes & (ring_bytes - 1):
+        parser.error(
+            f"--ring-bytes: {ring_bytes} is no power of two from {RING_BYTES_MIN} to "
+            f"{RING_BYTES_MAX}; write for instance 33554432"
+        )
     listen = None
     if chosen.listen:
         host, _, port = chosen.listen.rpartition(":")
@@ -207,6 +226,7 @@ def parse(
         kubeconfig=Path(chosen.kubeconfig) if chosen.kubeconfig else None,
         listen=listen,
         log_level=chosen.log_level.upper(),
+        ring_bytes=ring_bytes,
         quarantine=QuarantineSettings(
             pod_bytes=whole("quarantine-bytes", chosen.quarantine_bytes),
             total_bytes=whole("quarantine-total-bytes", chosen.quarantine_total_bytes),

@@ -53,7 +53,7 @@ def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
     )
     assert said == set(rows)
-    assert len(said) == 19
+    assert len(said) == 20
 
 
 def test_page_explains_every_reason_and_condition() -> None:
@@ -98,3 +98,18 @@ def test_operator_is_enough_without_credentials() -> None:
     options = parse([], environment)
     assert options.nats_credentials is None
     assert str(options.operator_token) == "/var/run/secrets/headwater/token"
+
+
+@pytest.mark.parametrize("text", ["0", "65535", "16777217", "2147483648"])
+def test_a_ring_that_no_kernel_makes_is_refused_by_name(
+    text: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse([f"--ring-bytes={text}"], LEAST)
+    assert ended.value.code == 2
+    assert "--ring-bytes" in capsys.readouterr().err
+
+
+def test_the_ring_is_as_large_as_is_asked() -> None:
+    assert parse([], LEAST).ring_bytes == 16 << 20
+    assert parse(["--ring-bytes=65536"], LEAST).ring_bytes == 65536
