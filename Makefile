@@ -33,6 +33,7 @@ setup-test:
 	@/usr/bin/python3 setup/kernels.py $(KERNELS)
 	@/usr/bin/python3 setup/control_plane.py
 	@/usr/bin/python3 setup/helm.py
+	@$(PYTHON) setup/node_auditor.py
 
 .PHONY: kernels
 kernels: ## the stock kernels of the node VM, into the cache
@@ -67,6 +68,7 @@ test-unit: setup ## the tests that need no server and no kernel
 
 .PHONY: test-integration
 test-integration: setup ## the tests with a real nats-server
+	@$(PYTHON) setup/node_auditor.py
 	@$(PYTEST) tests/integration
 
 .PHONY: test-cluster
