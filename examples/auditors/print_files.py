@@ -2,6 +2,11 @@
 """Print each file that the tenant's processes read or wrote, as it happens.
 
     python print_files.py nats://127.0.0.1:4222 acme.creds [--once]
+    python print_files.py "$(cat servers)" auditor.creds \\
+        --consumer "$(cat consumer)" --inbox-prefix "$(cat inbox-prefix)"
+
+The second command is for a pod that has the Secret of a ProvenanceAuditor mounted, run where it is
+mounted; SSL_CERT_FILE names its ca.crt. The server then remembers how far the program was.
 
 An auditor is a loop over batches. Everything between the server and the loop (reconnecting, going
 on where it stopped, decompressing, leaving out what came twice) is the stream's business; whether
@@ -55,12 +60,20 @@ class FileNames:
 async def main() -> None:
     """Read the command line, then the stream."""
     parser = argparse.ArgumentParser(description="Print the files that were read and written.")
-    parser.add_argument("server", help="URL of NATS")
+    parser.add_argument("server", help="URL of NATS, or several with commas")
     parser.add_argument("credentials", type=Path, help="the tenant's .creds file")
     parser.add_argument("--once", action="store_true", help="end after what is stored now")
+    parser.add_argument("--consumer", help="a durable consumer; the server remembers its place")
+    parser.add_argument("--inbox-prefix", default="_INBOX", help="where answers may be received")
     arguments = parser.parse_args()
     names = FileNames()
-    async with TenantStream(arguments.server, arguments.credentials, name="print-files") as stream:
+    async with TenantStream(
+        arguments.server.split(","),
+        arguments.credentials,
+        name="print-files",
+        durable=arguments.consumer,
+        inbox_prefix=arguments.inbox_prefix,
+    ) as stream:
         batches = stream.fetch_all() if arguments.once else stream.follow()
         async for batch in batches:
             names.learn(batch.document)

@@ -9,6 +9,8 @@ from __future__ import annotations
 import asyncio
 import json
 import secrets
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from functools import partial
@@ -572,3 +574,24 @@ def test_auditor_library_reads_with_the_secrets_files(
         return len(refused)
 
     assert asyncio.run(read()) == 1, "the test's message, which is no batch, has come"
+
+    # The example, typed as the tenant guide has it; what it cannot read it reports and passes over.
+    for entry in ("servers", "consumer", "inbox-prefix"):
+        (tmp_path / entry).write_bytes(secret[entry])
+    asyncio.run(team.publish("graph"))
+    example = ROOT / "examples" / "auditors" / "print_files.py"
+    done = subprocess.run(
+        [
+            "sh",
+            "-c",
+            f'exec "{sys.executable}" "{example}" "$(cat servers)" auditor.creds --once '
+            '--consumer "$(cat consumer)" --inbox-prefix "$(cat inbox-prefix)"',
+        ],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert done.returncode == 0, done.stderr
+    assert "message 2:" in done.stderr
+    assert "message 1:" not in done.stderr, "it goes on where the consumer stood"
