@@ -15,6 +15,8 @@ KERNELS := trixie bookworm sid
 # A kernel's capture modes: the best one, and the next by its name.
 SESSIONS = $(KERNELS) $(addsuffix :fentry,$(KERNELS))
 
+INPUTS := 1000000
+
 .PHONY: help
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-17s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -89,6 +91,10 @@ test-kernel: setup-test ## the kernel suite; KERNELS=sid for one kernel, SESSION
 test-pressure: setup-test ## real programs under load on four CPUs: PostgreSQL, Node.js, Go, Rust, apt
 	@setup/packages.sh pressure
 	@$(PYTHON) -m tests.kernel --cpus 4 -m pressure $(firstword $(KERNELS))
+
+.PHONY: fuzz
+fuzz: setup ## a million damaged inputs for everything that decodes; INPUTS=n for another number
+	@$(PYTHON) -m tests.fuzz --inputs $(INPUTS)
 
 .PHONY: test-fresh
 test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an hour)

@@ -10,9 +10,9 @@ Who calls it: :mod:`headwater_agent.reference` and the tests. Nothing on the age
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
-from typing import TypedDict
+from typing import TypedDict, TypeVar
 
 import numpy as np
 from headwater_prov.vocabulary import Relation, VertexType
@@ -34,6 +34,7 @@ from headwater_agent.layout import (
 
 _RELATIONS = {int(relation): relation for relation in Relation}
 _TYPES = {int(kind): kind for kind in VertexType}
+_Kind = TypeVar("_Kind")
 _STANDING = Mark(sum(STANDING))
 _BODIES = {
     VertexType.TASK: "task",
@@ -123,6 +124,8 @@ def decode(ring: bytes) -> Iterator[AnyRecord]:
     """
     at = 0
     while at < len(ring):
+        if len(ring) - at < RING_HEADER_BYTES:
+            raise ValueError(f"ring record at byte {at}: cut off in its head")
         (length,) = struct.unpack_from("<I", ring, at)
         begin = at + RING_HEADER_BYTES
         size = length & ~RING_DISCARD
@@ -157,11 +160,11 @@ def _decode_payload(payload: bytes) -> AnyRecord:
         case RecordKind.FLOW:
             flow = np.frombuffer(payload, FLOW, 1)[0]
             fields = {name: int(flow[name]) for name in FLOW.names or () if name != "header"}
-            relation = _RELATIONS[int(header["relation"])]
+            relation = _known(_RELATIONS, int(header["relation"]), "relation")
             return FlowRecord(**common, relation=relation, marks=marks & ~_STANDING, **fields)
         case RecordKind.VERTEX:
             vertex = np.frombuffer(payload, VERTEX, 1)[0]
-            kind = _TYPES[int(vertex["type"])]
+            kind = _known(_TYPES, int(vertex["type"]), "vertex type")
             body = vertex[_BODIES[kind]] if kind in _BODIES else np.void(b"")
             return VertexRecord(
                 **common,
@@ -184,6 +187,12 @@ def _decode_payload(payload: bytes) -> AnyRecord:
                 data=payload[TEXT_HEADER_BYTES:end],
             )
     raise ValueError(f"record of kind {header['record']}")
+
+
+def _known(kinds: Mapping[int, _Kind], code: int, what: str) -> _Kind:
+    if code not in kinds:
+        raise ValueError(f"record of {what} {code}")
+    return kinds[code]
 
 
 def _plain(value: np.generic) -> int | bytes:
