@@ -13,6 +13,9 @@ import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import orjson
 
 from headwater_agent.batch import Batch
 
@@ -67,20 +70,30 @@ def read_owed(directory: Path) -> list[Batch]:
     batches: list[Batch] = []
     for number, line in enumerate(text.splitlines(), start=1):
         try:
-            item = json.loads(line)
-            batches.append(
-                Batch(
-                    tenant=item["tenant"],
-                    klass=item["class"],
-                    payload=base64.b64decode(item["payload"], validate=True),
-                    headers=dict(item["headers"]),
-                    first=int(item["first"]),
-                    last=int(item["last"]),
-                )
-            )
+            batches.append(_batch(orjson.loads(line)))
         except (KeyError, TypeError, ValueError, binascii.Error) as error:
             raise CorruptSpoolError(_complaint(path, number, error)) from error
     return batches
+
+
+def _batch(item: Any) -> Batch:
+    texts = [item["tenant"], item["class"], item["payload"]]
+    headers, numbers = item["headers"], [item["first"], item["last"]]
+    if not isinstance(headers, dict):
+        raise TypeError("headers: not an object")
+    if not all(isinstance(text, str) for text in (*texts, *headers.values())):
+        raise TypeError("tenant, class, payload and headers are texts")
+    if not all(type(number) is int for number in numbers):
+        raise TypeError("first and last are whole numbers")
+    tenant, klass, payload = texts
+    return Batch(
+        tenant=tenant,
+        klass=klass,
+        payload=base64.b64decode(payload, validate=True),
+        headers=headers,
+        first=numbers[0],
+        last=numbers[1],
+    )
 
 
 def _complaint(path: Path, line: int, error: Exception) -> str:

@@ -263,7 +263,22 @@ async def test_g6_policy_edit_under_load_loses_nothing(tmp_path: Path) -> None:
     assert len([slot for slot, _ in kernel.configured if slot == 2]) == 1
 
 
-@pytest.mark.parametrize("line", ['{"tenant": "a"}\n', "not json\n", "\xff\n"])
+WHOLE = '{"tenant": "a", "class": "graph", "first": 1, "last": %s, "headers": %s, "payload": ""}\n'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"tenant": "a"}\n',
+        "not json\n",
+        "\xff\n",
+        WHOLE % ("1e999", "{}"),
+        WHOLE % ("[]", "{}"),
+        WHOLE % ("9", "[]"),
+        WHOLE % ("9", '{"Hw-Seq": 1}'),
+        "[" * 100_000 + "\n",
+    ],
+)
 async def test_damaged_spool_is_refused_with_its_place(tmp_path: Path, line: str) -> None:
     from headwater_agent.spool import CorruptSpoolError, read_owed
 
