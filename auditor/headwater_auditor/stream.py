@@ -78,6 +78,7 @@ class TenantStream:
         document_bytes_max: larger documents are invalid.
         inbox_prefix: where the credentials let it receive answers; those of a ProvenanceAuditor's
             Secret say another one than NATS' own.
+        authority: certificate of the servers' authority, PEM; empty: those that the system trusts.
         patience_s: how long `fetch_all` tries to get a lost server back. `follow` tries for ever.
         on_invalid: called for each message that is not a batch; the default logs a warning.
     """
@@ -93,6 +94,7 @@ class TenantStream:
         nodes: Iterable[str] = (),
         document_bytes_max: int = DOCUMENT_BYTES_MAX,
         inbox_prefix: str = "_INBOX",
+        authority: str = "",
         patience_s: float = 30.0,
         on_invalid: OnInvalid | None = None,
     ) -> None:
@@ -103,6 +105,7 @@ class TenantStream:
         self._subjects = _filter_subjects(list(classes), list(nodes))
         self._document_bytes_max = document_bytes_max
         self._inbox_prefix = inbox_prefix
+        self._authority = authority
         self._patience_s = patience_s
         self._on_invalid = on_invalid or _log_invalid
         self._session: Session | None = None
@@ -245,6 +248,7 @@ class TenantStream:
             name=self._name,
             durable=self._durable,
             inbox_prefix=self._inbox_prefix,
+            authority=self._authority,
         )
         self._session = session
         return session

@@ -12,6 +12,7 @@ import datetime
 import json
 import logging
 import secrets
+import ssl
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,9 @@ Credentials = str | Path | Callable[[], str]
 """Path of a `.creds` file, or a function that returns the text of one; read at each connection."""
 
 _CONNECT_TIMEOUT_S = 5
+_ABANDON_S = 1.0
+"""How long a client whose connection failed may take to close."""
+
 _PING_INTERVAL_S = 10
 _REQUEST_MESSAGES = 256
 _REQUEST_BYTES = 16 * 1024 * 1024
@@ -98,6 +102,7 @@ class Session:
         name: str,
         durable: str | None,
         inbox_prefix: str = "_INBOX",
+        authority: str = "",
     ) -> "Session":
         """Connect as one tenant's auditor.
 
@@ -130,13 +135,18 @@ class Session:
                 ping_interval=_PING_INTERVAL_S,
                 user_credentials=RawCredentials(text),
                 inbox_prefix=inbox_prefix,
+                tls=ssl.create_default_context(cadata=authority) if authority else None,
                 closed_cb=closed,
                 error_cb=failed,
             )
         except nats.errors.NoServersError as error:
             raise ConnectionError(complaints[-1] if complaints else str(error)) from error
         except BaseException:
-            await client.close()  # a failed `connect` leaves its socket open
+            # A failed `connect` leaves its socket open. After a certificate that is not trusted the
+            # client waits for the end of a TLS session that never began, and would for ever.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_ABANDON_S):
+                    await client.close()
             raise
         session.append(cls(client, durable))
         return session[0]

@@ -595,3 +595,38 @@ def test_auditor_library_reads_with_the_secrets_files(
     assert done.returncode == 0, done.stderr
     assert "message 2:" in done.stderr
     assert "message 1:" not in done.stderr, "it goes on where the consumer stood"
+
+
+def test_a_person_reads_as_an_auditor_through_kubectl(
+    team: Team, control_plane: ControlPlane
+) -> None:
+    """`kubectl headwater tail` takes the Secret itself, and goes on where the consumer stands."""
+    team.apply("desk")
+    team.wait("desk")
+    environment = control_plane.kubectl_environment()
+    environment["PATH"] = f"{Path(sys.executable).parent}:{environment['PATH']}"
+
+    def tail(*words: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            ["kubectl", "headwater", "tail", "-n", team.namespace, *words],
+            env=environment,
+            capture_output=True,
+            text=True,
+            timeout=30,
+        )
+
+    asyncio.run(team.publish("graph"))
+    first = tail("--auditor", "desk")
+    assert first.returncode == 0, first.stderr
+    assert "left out: message 1:" in first.stderr, "the test's message is no batch, and has come"
+    asyncio.run(team.publish("graph"))
+    second = tail("--auditor", "desk", "--server", team.platform.servers.urls[0])
+    assert second.returncode == 0, second.stderr
+    assert "message 2:" in second.stderr and "message 1:" not in second.stderr
+    nobody = tail("--auditor", "nobody")
+    assert nobody.returncode == 1 and 'no ProvenanceAuditor "nobody"' in nobody.stderr
+    team.apply("taken", durable="desk")
+    team.wait("taken", "ConsumerTaken")
+    taken = tail("--auditor", "taken")
+    assert taken.returncode == 1 and "ConsumerTaken" in taken.stderr
+    assert tail("--auditor", "desk", "--tenant", "shop").returncode == 2

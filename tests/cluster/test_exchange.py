@@ -25,6 +25,7 @@ import pytest
 from headwater_agent.cluster.nats_exchange import ExchangedCredentials, trusted
 from headwater_agent.delivery import Fate
 from headwater_agent.publish import PublishWindow
+from headwater_auditor import AuditorError, TenantStream
 from headwater_operator.accounts import Credentials, KeyPair, Role, claims
 from headwater_prov.identifiers import node_token
 from headwater_prov.signing import encode_base64url
@@ -424,3 +425,19 @@ def test_new_certificate_is_taken_over(agent: Agent, directory: Path, tmp_path: 
     for name, content in before.items():
         (directory / name).write_bytes(content)
     wait_until(is_fresh, what="and the next", timeout_s=30.0)
+
+
+async def test_auditor_trusts_the_authority_that_it_is_given_and_no_other(
+    platform: Platform,
+) -> None:
+    name = platform.tenant(quotas={"streamBytes": "2Mi"})
+    await asyncio.to_thread(platform.wait, name)
+
+    async def read(authority: str) -> int:
+        urls, user = platform.servers.urls, platform.root(name)
+        async with TenantStream(urls, user.text, authority=authority) as stream:
+            return len([one async for one in stream.fetch_all()])
+
+    assert await read((platform.servers.directory / "ca.crt").read_text()) == 0
+    with pytest.raises(AuditorError, match="cannot read the stream"):
+        await read("")

@@ -5,22 +5,18 @@ Why: the operator keeps an auditor's credentials in a Secret for pods. A person 
 into the stream from a desk needs the same file, owner-only, and nothing of it on a terminal.
 """
 
-import base64
-import binascii
 from typing import Any
 
 import click
 
+from headwater_cli.auditor_secret import CREDENTIALS_KEY, fetch_secret
 from headwater_cli.diagnosis import first_obstacle
-from headwater_cli.errors import ExitStatus, Failure
-from headwater_cli.kubectl import Cluster, cluster_options, not_found
+from headwater_cli.kubectl import Cluster, cluster_options
 from headwater_cli.listing import format_option, print_objects
 from headwater_cli.options import ExampleCommand, ExampleGroup
 from headwater_cli.output import check_writable, write_whole
 
 HEADS = ("NAMESPACE", "AUDITOR", "SECRET", "READY", "REASON")
-CREDENTIALS_KEY = "auditor.creds"
-"""Of the Secret, see docs/operations/operator.md."""
 
 
 @click.group(
@@ -83,24 +79,6 @@ def credentials(cluster: Cluster, name: str, path: str) -> None:
     They are good for a bounded time, which the operator renews in the Secret, not in the file.
     """
     check_writable(path)
-    auditor = cluster.get("provenanceauditors", name)
-    if auditor is None:
-        raise not_found("ProvenanceAuditor", name, cluster)
-    secret = cluster.get("secrets", auditor["spec"]["secretName"], group="")
-    encoded = ((secret or {}).get("data") or {}).get(CREDENTIALS_KEY)
-    if encoded is None:
-        reason = first_obstacle(auditor) or "the operator has not looked at it yet"
-        raise Failure(
-            f'the auditor "{name}" has no credentials: {reason}',
-            f"kubectl describe provenanceauditor {name} says more",
-            ExitStatus.NO_ANSWER,
-        )
-    try:
-        content = base64.b64decode(encoded, validate=True)
-    except binascii.Error as error:
-        raise Failure(
-            f"Secret {auditor['spec']['secretName']}: {CREDENTIALS_KEY} is not base64: {error}",
-            "delete the Secret: the operator writes it again",
-        ) from error
+    content = fetch_secret(cluster, name)[CREDENTIALS_KEY]
     write_whole(path, content, mode=0o600)
     click.echo(f"headwater: wrote {path}", err=True)

@@ -10,11 +10,13 @@ import sys
 from pathlib import Path
 
 import click
-from headwater_auditor import AuditorError, Batch, InvalidBatchError
+from headwater_auditor import AuditorError, Batch, InvalidBatchError, TenantStream
 
+from headwater_cli.auditor_secret import open_auditor
 from headwater_cli.consume import open_stream, sum_up
 from headwater_cli.embedded_nats import NatsAccess
 from headwater_cli.errors import Failure
+from headwater_cli.kubectl import Cluster, cluster_options
 from headwater_cli.options import ExampleCommand, state_option, tenant_option
 from headwater_cli.rendering import edge_lines, render
 
@@ -28,9 +30,18 @@ FORMATS = ("lines", "prov-json", "prov-n")
         "headwater tail --tenant shop",
         "headwater tail --tenant shop --follow",
         "headwater tail --tenant shop --format prov-json | jq '.used | length'",
+        "kubectl headwater tail --auditor watcher -n shop --follow",
     ],
 )
-@tenant_option()
+@tenant_option(required=False)
+@click.option(
+    "--auditor",
+    metavar="NAME",
+    help="Read a cluster's stream as this ProvenanceAuditor, from where its consumer stands.",
+)
+@click.option(
+    "--server", default="", metavar="URL", help="NATS for --auditor, instead of the Secret's."
+)
 @click.option("-f", "--follow", is_flag=True, help="Go on with what will be stored, until Ctrl-C.")
 @click.option(
     "--format",
@@ -41,13 +52,32 @@ FORMATS = ("lines", "prov-json", "prov-n")
     help="One line per relation, or each batch as a document (one line each in prov-json).",
 )
 @state_option
-def command(tenant: str, follow: bool, line_format: str, state: Path) -> None:
+@cluster_options
+def command(
+    cluster: Cluster,
+    tenant: str | None,
+    auditor: str | None,
+    server: str,
+    follow: bool,
+    line_format: str,
+    state: Path,
+) -> None:
     """Print the stored records of a tenant, oldest first.
+
+    With --auditor, what is printed counts as read: the auditor's consumer does not give it again.
 
     Ends with the balance on stderr: delivered, declared lost, missing.
     """
+    if (tenant is None) == (auditor is None):
+        raise click.UsageError("give either --tenant or --auditor: whose stream?")
+    if server and auditor is None:
+        raise click.UsageError("--server goes with --auditor")
     try:
-        asyncio.run(_tail(NatsAccess.open(state), tenant, follow, line_format))
+        if auditor is not None:
+            stream = open_auditor(cluster, auditor, server, name="headwater tail")
+        else:
+            stream = open_stream(NatsAccess.open(state), str(tenant), name="headwater tail")
+        asyncio.run(_tail(stream, follow, line_format))
     except AuditorError as error:
         raise Failure(error.message, error.remedy) from error
     except InvalidBatchError as error:
@@ -56,8 +86,8 @@ def command(tenant: str, follow: bool, line_format: str, state: Path) -> None:
         sys.exit(130)
 
 
-async def _tail(access: NatsAccess, tenant: str, follow: bool, line_format: str) -> None:
-    async with open_stream(access, tenant, name="headwater tail") as stream:
+async def _tail(opened: TenantStream, follow: bool, line_format: str) -> None:
+    async with opened as stream:
         try:
             async for batch in stream.follow() if follow else stream.fetch_all():
                 _print(batch, line_format)
