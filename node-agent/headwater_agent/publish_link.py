@@ -150,7 +150,11 @@ class Link:
         except nats.errors.NoServersError as error:
             raise ConnectionError(link.last_error or str(error)) from error
         except BaseException:
-            await client.close()  # a failed `connect` leaves its socket open
+            # A failed `connect` leaves its socket open. After a certificate that is not trusted the
+            # client waits for the end of a TLS session that never began, and would for ever.
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_CLOSE_TIMEOUT_S):
+                    await client.close()
             raise
         return link
 

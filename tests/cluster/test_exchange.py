@@ -441,3 +441,21 @@ async def test_auditor_trusts_the_authority_that_it_is_given_and_no_other(
     assert await read((platform.servers.directory / "ca.crt").read_text()) == 0
     with pytest.raises(AuditorError, match="cannot read the stream"):
         await read("")
+
+
+async def test_agent_connects_once_the_authority_that_it_is_given_is_the_right_one(
+    agent: Agent, platform: Platform, tmp_path: Path
+) -> None:
+    file = tmp_path / "ca.crt"
+    shutil.copy(agent.directory / "ca.crt", file)  # the exchange's, which did not sign NATS'
+    options = agent.credentials().options(
+        tuple(platform.servers.urls), agent.token_name, trusted(file)
+    )
+    window = PublishWindow(options, node=agent.token_name, answer_timeout_s=2.0)
+    await window.start()
+    try:
+        assert not await window.wait_connected(3)
+        shutil.copy(platform.servers.directory / "ca.crt", file)
+        assert await window.wait_connected(15)
+    finally:
+        await window.stop()
