@@ -82,7 +82,7 @@ def lines(records: list[AnyRecord], node: Path) -> list[str]:
             text = record.relation.name.lower()
             if record.relation in (Relation.OPEN, Relation.EXEC):
                 name = names[record.a]
-                text = "" if name == "/" or name.startswith(ASIDE) else f"{text} {name}"
+                text = "" if name in ("/", "/nsfs") or name.startswith(ASIDE) else f"{text} {name}"
         if text:
             found.append(f"setup {text}" if record.standing else text)
     return found

@@ -143,10 +143,11 @@ class TestPressure:
     @pytest.mark.timeout(1800)
     def test_g4_a_go_program(self, lab: Lab, tenant: Tenant, work: Path) -> None:
         chart = helm.CHART
+        (values,) = (path for path in helm.VALUES if path.stem == "existing_nats")
         command = tenant.command(
             str(helm.program()),
             *("template", helm.RELEASE, str(chart)),
-            *("--set", f"{helm.CONFIGURATION}=x", "--output-dir", "rendered"),
+            *("--values", str(values), "--output-dir", "rendered"),
         )
         left = rendered(lab, tenant, command, work, may_lose=FULL_RING)
         (made, *_) = sorted(work.glob("rendered/headwater/templates/*.yaml"))
