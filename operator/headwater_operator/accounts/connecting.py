@@ -66,8 +66,12 @@ async def connected(
         "error_cb": complain,
     }
     client = Client()
+    # After a certificate that is not trusted the client waits, while it connects and while it
+    # closes, for the end of a TLS session that never began, and would for ever.
+    longest_s = len(servers) * (attempts + 1) * (_CONNECT_TIMEOUT_S + wait_s)
     try:
-        await client.connect(list(servers), **options, **user.connection_options())
+        async with asyncio.timeout(longest_s):
+            await client.connect(list(servers), **options, **user.connection_options())
     except (nats.errors.Error, OSError, TimeoutError) as error:
         await _close(client)  # a failed `connect` leaves its socket open
         reason = said[-1] if said else repr(error)
@@ -90,5 +94,9 @@ async def _close(client: Client) -> None:
         writer = getattr(client._transport, "_io_writer", None)
         if writer is not None:
             writer.transport.abort()
+        closing.cancel()
     with contextlib.suppress(nats.errors.Error, OSError):
-        await closing
+        if unfinished:
+            await asyncio.wait({closing}, timeout=_CLOSE_TIMEOUT_S)
+        else:
+            await closing
