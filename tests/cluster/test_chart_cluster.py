@@ -197,6 +197,18 @@ def test_from_install_to_uninstall(
     helm.run("install", RELEASE, CHART, *given, "--set", "definitions.keep=false")
     helm.run("uninstall", RELEASE)
     assert not everything_of_the_release(cluster)
+    await_no_definitions(cluster.api)
+
+
+def await_no_definitions(api: Api) -> None:
+    """Helm does not wait until definitions have ended; the next release could not own them."""
+    path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
+
+    def are_gone() -> bool:
+        names = [each["metadata"]["name"] for each in api.get(path)["items"]]
+        return not any(name.endswith(".headwater.dev") for name in names)
+
+    wait_until(are_gone, what="the definitions are gone")
 
 
 def everything_of_the_release(cluster: ControlPlane) -> list[Object]:
@@ -262,6 +274,7 @@ def test_namespace_is_made_and_helm_test_runs_in_it(
         wait_until(lambda: api.exchange("GET", pod).status == 404, what="the pod is gone")
     finally:
         helm.run("uninstall", RELEASE)
+        await_no_definitions(api)
     assert "deletionTimestamp" not in api.get("/api/v1/namespaces/made")["metadata"]
 
 
