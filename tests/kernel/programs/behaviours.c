@@ -55,6 +55,27 @@ static int opened(const char *name, int flags)
 	return fd;
 }
 
+/*
+ * Wait until another process sleeps in a system call. Its status is the file of /proc
+ * that shows this and is no look into its memory (proc_pid_status asks no LSM hook).
+ */
+static void await_sleep(pid_t process)
+{
+	char path[64], text[4096] = "";
+	ssize_t length;
+	int fd;
+
+	snprintf(path, sizeof(path), "/proc/%d/status", process);
+	while (!strstr(text, "State:\tS")) {
+		DO(usleep(10000));
+		fd = opened(path, O_RDONLY);
+		length = read(fd, text, sizeof(text) - 1);
+		check(length, "read a process's status");
+		text[length] = 0;
+		close(fd);
+	}
+}
+
 static void do_nothing(void)
 {
 	mark();
@@ -572,7 +593,6 @@ static void do_datagram(void)
 static void do_waiting(void)
 {
 	const char *channel = arguments[0];
-	char path[64], text[16] = "";
 	int ends[2], to;
 	pid_t child;
 
@@ -597,14 +617,7 @@ static void do_waiting(void)
 		DO(write(to, buffer, BYTES));
 		_exit(0);
 	}
-	snprintf(path, sizeof(path), "/proc/%d/syscall", child);
-	while (strncmp(text, "0 ", 2)) {
-		int fd = opened(path, O_RDONLY);
-
-		DO(usleep(10000));
-		DO(read(fd, text, sizeof(text) - 1));
-		close(fd);
-	}
+	await_sleep(child);
 	mark();
 	DO(write(ends[1], buffer, BYTES));
 	DO(waitpid(child, 0, 0));

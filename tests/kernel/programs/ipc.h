@@ -23,22 +23,6 @@ static struct {
 	char text[BYTES];
 } letter = { 7, "a secret" };
 
-/* Wait until another process is in a system call. */
-static void await_call(pid_t process, int number)
-{
-	char path[64], text[16] = "", wanted[16];
-	int fd;
-
-	snprintf(path, sizeof(path), "/proc/%d/syscall", process);
-	snprintf(wanted, sizeof(wanted), "%d ", number);
-	while (strncmp(text, wanted, strlen(wanted))) {
-		DO(usleep(10000));
-		fd = opened(path, O_RDONLY);
-		DO(read(fd, text, sizeof(text) - 1));
-		close(fd);
-	}
-}
-
 /* What is left of a behaviour goes when it is over, behind its last mark. */
 static int left_queue, left_segment;
 
@@ -82,7 +66,7 @@ static void do_message_waiting(void)
 		DO(write(to, buffer, BYTES));
 		_exit(0);
 	}
-	await_call(child, SYS_msgrcv);
+	await_sleep(child);
 	mark();
 	DO(msgsnd(queue, &letter, BYTES, 0));
 	DO(waitpid(child, 0, 0));

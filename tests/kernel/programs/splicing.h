@@ -71,7 +71,7 @@ static void do_splice_waiting(void)
 		DO(write(to, buffer, BYTES));
 		_exit(0);
 	}
-	await_call(child, SYS_read);
+	await_sleep(child);
 	mark();
 	DO(splice(from, 0, ends[1], 0, BYTES, 0));
 	DO(waitpid(child, 0, 0));
