@@ -3,32 +3,53 @@
 #ifndef HEADWATER_MAPPING_H
 #define HEADWATER_MAPPING_H
 
+/* How often to look whether another CPU, under way, has moved an object: some microseconds. */
+#define HW_LOOKS 256
+
+/* Another CPU has made the entry of an object: it is done once the object says so. */
+static __always_inline bool hw_await_moved(struct hw_object *object)
+{
+	u32 look;
+
+	for (look = 0; look < hw_opaque(HW_LOOKS); look++)
+		if (*(volatile u64 *)&object->state & HW_STATE_MOVED)
+			return true;
+	return false;
+}
+
 /*
  * An inode that is mapped shared: its state moves to shared_objects, where the
- * mapping process finds it at each of its flows. The copy is in place before the
- * mark that sends everybody there, and the mark is only set on what was copied.
+ * mapping process finds it at each of its flows. Who makes the entry moves it, alone:
+ * the entry is what the object was when the mark that sends everybody there was set.
+ * Nobody else may write an entry, for it may be in use already.
  */
 static __always_inline bool hw_share_object(struct hw_context *context, struct inode *inode)
 {
-	struct hw_object *object = hw_inode_state(inode);
+	struct hw_object *entry, *object = hw_inode_state(inode);
 	u32 attempt;
 	u64 id, state;
 
 	if (!object)
 		return false;
-	for (attempt = 0; attempt < HW_ATTEMPTS; attempt++) {
-		state = *(volatile u64 *)&object->state;
-		if (state & HW_STATE_MOVED)
+	if (*(volatile u64 *)&object->state & HW_STATE_MOVED)
+		return true;
+	id = object->id;
+	if (shared_objects.insert(&id, object)) {
+		if (hw_await_moved(object))
 			return true;
-		id = object->id;
-		if (shared_objects.update(&id, object)) {
-			hw_lose(context->slot, HW_LOSS_STORAGE);
-			return false;
-		}
+		hw_lose(context->slot,
+			shared_objects.lookup(&id) ? HW_LOSS_CONTENTION : HW_LOSS_STORAGE);
+		return false;
+	}
+	entry = shared_objects.lookup(&id);
+	for (attempt = 0; entry && attempt < HW_ATTEMPTS; attempt++) {
+		state = *(volatile u64 *)&object->state & ~HW_STATE_MOVED;
+		entry->state = state;
 		if (__sync_val_compare_and_swap(&object->state, state, state | HW_STATE_MOVED) ==
 		    state)
 			return true;
 	}
+	shared_objects.delete(&id);
 	hw_lose(context->slot, HW_LOSS_CONTENTION);
 	return false;
 }

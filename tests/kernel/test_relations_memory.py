@@ -98,3 +98,13 @@ def test_g2_mappings_beyond_what_a_process_can_list_are_declared(
         3 if reason is Loss.MAPPINGS else 0 for reason in Loss
     ]
     assert len(records) + 3 == sum(cpu.captured for cpu in counters)
+
+
+@pytest.mark.every_kernel
+def test_g2_two_processes_map_a_file_at_one_moment(lab: Lab, whole: Tenant, work: Path) -> None:
+    """Its state moves once: moved twice, every flow of the file was lost as contention for ever."""
+    records = whole.run(work, "map-together", "50")
+    lost = [cpu.lost[Loss.CONTENTION] for cpu in lab.counters(whole.slot)]
+    assert not any(lost), lost
+    mapped = [each for each in records if isinstance(each, FlowRecord)]
+    assert sum(each.relation == Relation.MMAP for each in mapped) == 100

@@ -294,6 +294,43 @@ static void do_map_between(void)
 	DO(waitpid(child, &status, 0));
 }
 
+/* map-together FILES: two processes map a new file shared at one moment, then use it */
+static void do_map_together(void)
+{
+	volatile unsigned int *arrived = mmap(0, sizeof(*arrived), PROT_READ | PROT_WRITE,
+					      MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+	int files = atoi(arguments[0]), i, side, status;
+	char name[32];
+
+	mark();
+	for (i = 0; i < files; i++) {
+		snprintf(name, sizeof(name), "together%d", i);
+		close(opened(name, O_RDWR | O_CREAT));
+		*arrived = 0;
+		for (side = 0; side < 2; side++) {
+			pid_t child = fork();
+
+			check(child, "fork");
+			if (child)
+				continue;
+			int fd = opened(name, O_RDWR);
+
+			__sync_fetch_and_add(arrived, 1);
+			while (*arrived < 2)
+				;
+			if (mmap(0, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0) == MAP_FAILED)
+				_exit(1);
+			DO(write(fd, buffer, BYTES));
+			DO(read(fd, buffer, BYTES));
+			_exit(0);
+		}
+		for (side = 0; side < 2; side++) {
+			DO(wait(&status));
+			check(status ? -1 : 0, "a mapping process");
+		}
+	}
+}
+
 /* --- processes ---------------------------------------------------------------------------- */
 
 static void do_fork(void)
@@ -880,6 +917,7 @@ static const struct {
 	{ "map-flows", do_map_flows },
 	{ "map-flows-read-only", do_map_flows_read_only },
 	{ "map-between", do_map_between },
+	{ "map-together", do_map_together },
 	{ "fork", do_fork },
 	{ "thread", do_thread },
 	{ "exec", do_exec },
