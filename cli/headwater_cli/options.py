@@ -5,6 +5,7 @@ Called by every verb module. Each decorator adds one parameter to the verb's fun
 """
 
 import os
+import re
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,8 @@ COMPLETION_VARIABLE = "_HEADWATER_COMPLETE"
 GRAPH_FORMATS = ("prov-json", "prov-n", "dot", "svg", "html")
 
 Decorated = Callable[..., Any]
+
+_LABEL = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_./]*)=([-A-Za-z0-9_.]{0,63})")
 
 
 def state_option(function: Decorated) -> Decorated:
@@ -70,6 +73,23 @@ class ExampleCommand(_WithExamples):
 
 class ExampleGroup(_WithExamples, click.Group):
     """A verb with verbs of its own, whose help ends in examples."""
+
+
+def parse_labels(words: tuple[str, ...]) -> dict[str, str]:
+    """Read `K=V` options.
+
+    Raises:
+        click.BadParameter: one of them is not of that form.
+    """
+    labels: dict[str, str] = {}
+    for word in words:
+        match = _LABEL.fullmatch(word)
+        if match is None:
+            raise click.BadParameter(
+                f'"{word}" is not KEY=VALUE; write for instance app=web', param_hint="--label"
+            )
+        labels[match[1]] = match[2]
+    return labels
 
 
 def is_debugging() -> bool:

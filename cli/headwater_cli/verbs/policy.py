@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`headwater policy`: what the API server would say of a file, and policies out of CamFlow's.
+"""`headwater policy`: what the API server would say of a file, what that means, and CamFlow's.
 
 Why: a policy is written at a desk and reviewed in a repository, before any cluster sees it. The
 judgement is `headwater_prov.policy.check_files`', the reading of CamFlow's configuration
@@ -10,14 +10,25 @@ import sys
 from pathlib import Path
 
 import click
-from headwater_prov.policy import check_files
+from headwater_prov.policy import (
+    NamespaceWithoutTenant,
+    PolicyErrors,
+    PolicySet,
+    check_files,
+    combine,
+    compile_policy,
+    load_directory,
+    load_file,
+)
 from headwater_prov.policy.problems import Place, PolicyProblem
 from headwater_prov.policy.rules import DNS_LABEL, DNS_SUBDOMAIN, matches
 from headwater_prov.policy.yaml_source import SourceError, decode
 
 from headwater_cli.camflow_ini import Imported, NotCamflowError, import_configuration
 from headwater_cli.errors import ExitStatus, Failure
-from headwater_cli.options import ExampleCommand, ExampleGroup
+from headwater_cli.options import ExampleCommand, ExampleGroup, parse_labels
+from headwater_cli.policy_files import describe
+from headwater_cli.policy_words import recorded, selected
 
 
 @click.group(
@@ -25,6 +36,7 @@ from headwater_cli.options import ExampleCommand, ExampleGroup
     cls=ExampleGroup,
     examples=[
         "headwater policy check policies/ tenant.yaml",
+        "headwater policy explain policies/web.yaml",
         "headwater policy import /etc/camflow.ini > policies/camflow.yaml",
     ],
 )
@@ -56,6 +68,67 @@ def check(paths: tuple[str, ...]) -> None:
         click.echo(f"headwater: {_count(len(checked.problems), 'problem')} in {what}", err=True)
         sys.exit(int(ExitStatus.NO_ANSWER))
     click.echo(f"headwater: {what}: nothing is wrong", err=True)
+
+
+@command.command(
+    "explain",
+    cls=ExampleCommand,
+    short_help="Say in words what policies record of which pods.",
+    examples=[
+        "headwater policy explain policies/web.yaml",
+        "headwater policy explain policies/ --namespace shop --label app=web",
+    ],
+)
+@click.argument("path", metavar="FILE", type=click.Path(path_type=Path))
+@click.option("--namespace", default="", metavar="NS", help="Of one pod instead: its namespace.")
+@click.option("--label", "labels", multiple=True, metavar="K=V", help="Of that pod; repeatable.")
+def explain(path: Path, namespace: str, labels: tuple[str, ...]) -> None:
+    """Say of each policy in FILE, or in the directory FILE, what it records of which pods.
+
+    With --namespace, say instead what is recorded of one pod with these labels: all policies that
+    select it are taken together, and it goes to the tenant that owns the namespace.
+
+    Exits with 0, or with 1 when no policy selects the pod.
+    """
+    if labels and not namespace:
+        raise click.UsageError("--label needs the pod's --namespace")
+    policies = _policies(path)
+    if namespace:
+        _explain_pod(policies, namespace, parse_labels(labels))
+        return
+    for policy in policies.policies:
+        compiled = compile_policy(policy)
+        click.echo(f"{policy.namespace}/{policy.name}: {selected(policy)}")
+        for line in recorded(compiled):
+            click.echo(f"  {line}")
+        click.echo(f"  hash        {compiled.hash}")
+
+
+def _explain_pod(policies: PolicySet, namespace: str, labels: dict[str, str]) -> None:
+    chosen = policies.select(namespace, labels)
+    if not chosen:
+        click.echo("headwater: no policy selects such a pod: nothing of it is recorded", err=True)
+        sys.exit(int(ExitStatus.NO_ANSWER))
+    try:
+        tenant = policies.tenant_of(namespace).name
+    except NamespaceWithoutTenant as error:
+        raise Failure(str(error)) from error
+    click.echo(
+        f"selected by {', '.join(policy.name for policy in chosen)}; goes to tenant {tenant}"
+    )
+    for line in recorded(combine(map(compile_policy, chosen))):
+        click.echo(f"  {line}")
+
+
+def _policies(path: Path) -> PolicySet:
+    try:
+        return load_directory(path) if path.is_dir() else load_file(path)
+    except PolicyErrors as errors:
+        raise describe(errors) from errors
+    except OSError as error:
+        raise Failure(
+            f"cannot read {path}: {error.strerror or error}", "name a policy file or a directory"
+        ) from error
 
 
 def _count(number: int, what: str) -> str:

@@ -15,27 +15,9 @@ import click
 from headwater_cli import cgroups, control
 from headwater_cli.errors import Failure
 from headwater_cli.launch import HeldCommand, SignalRelay
-from headwater_cli.options import ExampleCommand, state_option
+from headwater_cli.options import ExampleCommand, parse_labels, state_option
 
 _NAME = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?")
-_LABEL = re.compile(r"([A-Za-z0-9][-A-Za-z0-9_./]*)=([-A-Za-z0-9_.]{0,63})")
-
-
-def parse_labels(words: tuple[str, ...]) -> dict[str, str]:
-    """Read `K=V` options.
-
-    Raises:
-        click.BadParameter: one of them is not of that form.
-    """
-    labels: dict[str, str] = {}
-    for word in words:
-        match = _LABEL.fullmatch(word)
-        if match is None:
-            raise click.BadParameter(
-                f'"{word}" is not KEY=VALUE; write for instance app=web', param_hint="--label"
-            )
-        labels[match[1]] = match[2]
-    return labels
 
 
 def check_name(option: str, value: str) -> str:
