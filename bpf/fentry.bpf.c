@@ -22,6 +22,7 @@
 #include "headwater/target.h"
 #include "headwater/life.h"
 #include "headwater/peer.h"
+#include "headwater/address.h"
 #include "headwater/mapping.h"
 
 #include "cgroup.bpf.c"

@@ -20,6 +20,7 @@
 #include "headwater/target.h"
 #include "headwater/life.h"
 #include "headwater/peer.h"
+#include "headwater/address.h"
 #include "headwater/mapping.h"
 
 #include "cgroup.bpf.c"

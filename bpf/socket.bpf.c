@@ -24,36 +24,6 @@ HW_LSM(socket_socketpair, struct socket *one, struct socket *other)
 	hw_socket_generated(slot, HW_RELATION_SOCKET_PAIR_CREATE, (u64)other->sk);
 }
 
-/* The longest address that a system call passes: struct sockaddr_storage. */
-#define HW_ADDRESS_BYTES 128
-
-/* Like a name: it changes no version. */
-static __always_inline void hw_submit_address(struct hw_context *context, struct hw_object *object,
-					      struct sockaddr *address, u32 length, u32 marks)
-{
-	struct hw_scratch *buffer;
-	u32 number;
-
-	number = hw_scratch_claim();
-	buffer = scratch.lookup(&number);
-	if (!buffer) {
-		hw_lose(context->slot, HW_LOSS_SCRATCH);
-		return;
-	}
-	/* No address is longer: for the verifier. */
-	length = ((length - 1) & (HW_ADDRESS_BYTES - 1)) + 1;
-	if (bpf_probe_read_kernel(buffer->text.data, length, address)) {
-		hw_lose(context->slot, HW_LOSS_READ);
-	} else {
-		buffer->text.object = object->id;
-		buffer->text.version = hw_version(object->state);
-		buffer->text.marks = marks;
-		hw_submit_text(context, &buffer->text, HW_RECORD_ADDRESS, HW_RELATION_ADDRESSED,
-			       length);
-	}
-	hw_scratch_release(number);
-}
-
 /* task -> socket, and the address that it gets; a socket that is told to forget its peer gets none. */
 static __always_inline void hw_socket_addressed(u32 slot, u8 relation, u64 sock,
 						struct sockaddr *address, u32 length, u32 marks)
@@ -68,9 +38,7 @@ static __always_inline void hw_socket_addressed(u32 slot, u8 relation, u64 sock,
 		object = hw_socket_flow(&context, relation, sock, false, 0);
 	READ(family, address->sa_family);
 	if (!sock || family == AF_UNSPEC || length <= sizeof(family) ||
-	    hw_relation_off(context.config, HW_RELATION_ADDRESSED) ||
-	    hw_vertex_off(context.config, HW_VERTEX_ADDRESS) ||
-	    hw_vertex_off(context.config, HW_VERTEX_SOCKET) || !hw_with_self(&context))
+	    hw_addresses_off(&context) || !hw_with_self(&context))
 		return;
 	if (!object)
 		object = hw_ready_socket(&context, sock, hw_find_channel(sock), slot);
@@ -122,6 +90,7 @@ HW_LSM(sock_graft, struct sock *sock, struct socket *parent)
 	/* A peer may have written to it before it was accepted. */
 	accepted->owner = slot;
 	hw_derived(&context, HW_RELATION_ACCEPT_SOCKET, listener, accepted, 0);
+	hw_joined(&context, accepted, sock);
 	if (!hw_relation_off(context.config, HW_RELATION_ACCEPT) &&
 	    !hw_repeats(&context, HW_RELATION_ACCEPT, accepted, true))
 		hw_used(&context, HW_RELATION_ACCEPT, accepted, 0, 0);
@@ -138,12 +107,14 @@ HW_LSM(socket_sendmsg, struct socket *socket, struct msghdr *message, int size)
 	if (!sock || !hw_begin(&context, slot) || hw_vertex_off(context.config, HW_VERTEX_SOCKET))
 		return;
 	to_peer = sock->__sk_common.skc_family == AF_UNIX && sock->sk_type != SOCK_DGRAM;
-	if (!hw_relation_off(context.config, HW_RELATION_SEND_MSG))
+	if (!hw_relation_off(context.config, HW_RELATION_SEND_MSG)) {
 		object = hw_socket_flow(&context, HW_RELATION_SEND_MSG, (u64)sock, false, 0);
-	else if (hw_with_self(&context))
+		hw_joined(&context, object, sock);
+	} else if (hw_with_self(&context)) {
 		object = hw_find_channel((u64)sock);
-	else
+	} else {
 		return;
+	}
 	if (to_peer)
 		hw_to_peer(&context, HW_RELATION_RECEIVE_UNIX, (u64)sock, object,
 			   hw_unix_peer(sock));
@@ -151,10 +122,13 @@ HW_LSM(socket_sendmsg, struct socket *socket, struct msghdr *message, int size)
 
 HW_LSM(socket_recvmsg, struct socket *socket, struct msghdr *message, int size, int flags)
 {
+	struct sock *sock = socket->sk;
 	struct hw_context context;
 
 	if (hw_begin_for(&context, slot, HW_RELATION_RECEIVE_MSG))
-		hw_socket_flow(&context, HW_RELATION_RECEIVE_MSG, (u64)socket->sk, true, flags);
+		hw_joined(&context,
+			  hw_socket_flow(&context, HW_RELATION_RECEIVE_MSG, (u64)sock, true, flags),
+			  sock);
 }
 
 HW_LSM(unix_stream_connect, struct sock *sock, struct sock *listener, struct sock *fresh)

@@ -96,7 +96,8 @@ _DISCLOSED: Final = (
 )
 _PACKETS: Final = (
     "packets are not objects: one record each would cost more than the connection's content",
-    "`send_msg`, `receive_msg` of the socket, with both `addressed` ends",
+    "`send_msg`, `receive_msg` of the socket, with both `addressed` ends and the connection's "
+    "`hw:flow`",
 )
 _NEVER_ASKED: Final = "no call of the supported kernels asks for it"
 UNRECORDED_RELATIONS: Final[Mapping[Relation, tuple[str, str]]] = {

@@ -27,7 +27,7 @@ KINDS: Final = {
 }
 """What a macro attaches to."""
 
-SHARED: Final = ("life.h", "mapping.h", "peer.h")
+SHARED: Final = ("address.h", "life.h", "mapping.h", "peer.h")
 """Helpers that hooks of several files share."""
 
 _FUNCTION: Final = re.compile(

@@ -14,12 +14,13 @@ set -eu
 # python3-venv: the virtual environment      graphviz: pictures of lineage
 # gcc, libc6-dev, python3-dev: the agent's one compiled module
 # qemu-system-x86, busybox-static, kmod: the node VM
+# iproute2, nftables: two hosts and a Service between them, in the node VM
 packages="ca-certificates python3 python3-venv python3-bpfcc bpftool graphviz
 	gcc libc6-dev python3-dev qemu-system-x86 busybox-static kmod"
 case "${1:-run}" in
 run) ;;
-test) packages="$packages git" ;;
-pressure) packages="$packages git make auditd nodejs postgresql ripgrep" ;;
+test) packages="$packages git iproute2 nftables" ;;
+pressure) packages="$packages git iproute2 nftables make auditd nodejs postgresql ripgrep" ;;
 fresh) packages="$packages git mmdebstrap debian-archive-keyring" ;;
 *)
 	echo "usage: setup/packages.sh run|test|pressure|fresh" >&2

@@ -62,6 +62,11 @@ struct super_block;
 #define SHM_RDONLY 010000
 #define AF_UNSPEC 0
 #define AF_UNIX 1
+#define AF_INET 2
+#define AF_INET6 10
+#define IPPROTO_TCP 6
+#define TCP_ESTABLISHED 1
+#define TCP_CLOSE_WAIT 8
 #define SOCK_DGRAM 2
 #define MAP_SHARED 0x01
 #define PROT_WRITE 0x02

@@ -56,6 +56,7 @@ enum hw_text_mark {
 	HW_TEXT_UNMOUNTED = 1 << 1, /* the path is relative to its file system's root */
 	HW_TEXT_DELETED = 1 << 2,
 	HW_TEXT_PEER = 1 << 3, /* of the one it is connected to, not its own */
+	HW_TEXT_FLOW = 1 << 4, /* behind a struct hw_flow_ends */
 };
 
 /* Why a record that was due was not submitted; index of counters.lost[]. */
@@ -213,7 +214,8 @@ struct hw_vertex {
  * ARGUMENTS (relation arg: argv -> object.version): data holds the arguments,
  * each ended by a NUL byte.
  * ADDRESS (relation addressed: address -> object.version): data holds a struct
- * sockaddr, as long as the caller said.
+ * sockaddr, as long as the caller said, and before it, where HW_TEXT_FLOW is marked,
+ * what both ends of a connection know of it.
  */
 struct hw_text {
 	struct hw_header header;
@@ -222,6 +224,21 @@ struct hw_text {
 	__u16 length; /* bytes of data in use */
 	__u16 marks; /* enum hw_text_mark */
 	char data[HW_TEXT_DATA_MAX];
+};
+
+/* The longest address of an internet socket: struct sockaddr_in6. */
+#define HW_INTERNET_ADDRESS_BYTES 28
+
+/*
+ * What tells one connection from all others, as its own end sees it. The sequence
+ * numbers are those of TCP's first bytes, which no translation of addresses changes.
+ */
+struct hw_flow_ends {
+	__u32 own_sequence;
+	__u32 peer_sequence;
+	__u16 protocol; /* IPPROTO_* */
+	__u16 length; /* bytes of own in use */
+	__u8 own[HW_INTERNET_ADDRESS_BYTES]; /* a struct sockaddr */
 };
 
 /* Value of map counters (per CPU, index = slot). captured = submitted + lost. */

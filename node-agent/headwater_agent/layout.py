@@ -65,6 +65,7 @@ class TextMark(IntFlag):
     UNMOUNTED = 1 << 1
     DELETED = 1 << 2
     PEER = 1 << 3
+    FLOW = 1 << 4
 
 
 class Loss(IntEnum):
@@ -240,6 +241,19 @@ TEXT_HEADER: Final = np.dtype(
     ]
 )
 """A text record without its data, which follows at byte ``TEXT_HEADER_BYTES``."""
+
+INTERNET_ADDRESS_BYTES: Final = 28
+
+FLOW_ENDS: Final = np.dtype(
+    [
+        ("own_sequence", "<u4"),
+        ("peer_sequence", "<u4"),
+        ("protocol", "<u2"),
+        ("length", "<u2"),
+        ("own", f"V{INTERNET_ADDRESS_BYTES}"),
+    ]
+)
+"""What an address record marked ``FLOW`` begins with."""
 
 COUNTERS: Final = np.dtype([("captured", "<u8"), ("lost", "<u8", (len(Loss),))])
 

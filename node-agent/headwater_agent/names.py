@@ -14,10 +14,11 @@ from typing import Final
 
 import orjson
 from headwater_prov.escaping import escape
-from headwater_prov.identifiers import AddressIds, ArgvIds, PathIds
+from headwater_prov.identifiers import AddressIds, ArgvIds, FlowIds, PathIds
 from headwater_prov.vocabulary import VertexType
 
 from headwater_agent.addresses import Address, parse_address
+from headwater_agent.flows import FLOW_ENDS_BYTES, flow_of
 from headwater_agent.layout import TextMark
 
 _CACHE_PATHS: Final = 1024
@@ -32,8 +33,15 @@ _ARGUMENT_KEPT_MAX: Final = 128
 _ATTRIBUTES: Final = b'{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b}'
 
 # As numbers: an enum's operators take as long as the rest of an argument.
-_TRUNCATED, _UNMOUNTED, _DELETED, _PEER = (
-    int(mark) for mark in (TextMark.TRUNCATED, TextMark.UNMOUNTED, TextMark.DELETED, TextMark.PEER)
+_TRUNCATED, _UNMOUNTED, _DELETED, _PEER, _FLOW = (
+    int(mark)
+    for mark in (
+        TextMark.TRUNCATED,
+        TextMark.UNMOUNTED,
+        TextMark.DELETED,
+        TextMark.PEER,
+        TextMark.FLOW,
+    )
 )
 
 TextVertex = tuple[bytes, bytes | None, bytes]
@@ -100,6 +108,8 @@ class NameWriter:
         self._path_id = PathIds(key, machine_id)
         self._argv_ids = ArgvIds(key)
         self._address_id = AddressIds(key, machine_id)
+        self._flow_ids = FlowIds(key)
+        self._machine_id = machine_id
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
         self._arguments: dict[bytes, bytes] = {}
         self._in_document: set[bytes] = set()
@@ -125,9 +135,13 @@ class NameWriter:
 
     def address(self, data: bytes, marks: int) -> TextVertex:
         """The address vertex of an address record."""
+        attributes = edge_attributes(marks)
+        if marks & _FLOW:
+            flow = flow_of(data, self._flow_ids, self._machine_id)
+            attributes += b',"hw:flow":"%b"' % flow.encode()
+            data = data[FLOW_ENDS_BYTES:]
         address = parse_address(data)
         identifier = self._address_id(address.identity).encode()
-        attributes = edge_attributes(marks)
         if identifier in self._in_document:
             return identifier, None, attributes
         self._in_document.add(identifier)

@@ -36,6 +36,7 @@ from uuid import UUID
 
 from headwater_prov.escaping import escape
 from headwater_prov.identifiers import (
+    FlowIds,
     ObjectIds,
     address_id,
     argv_id,
@@ -56,6 +57,7 @@ from headwater_prov.vocabulary import (
 from headwater_agent.addresses import parse_address
 from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
+from headwater_agent.flows import FLOW_ENDS_BYTES, flow_of
 from headwater_agent.layout import STANDING, Mark, MessageKnown, RecordKind, TextMark
 from headwater_agent.names import address_attributes, arguments_of, path_of
 from headwater_agent.node import NodeIdentity
@@ -307,12 +309,16 @@ class ReferenceRenderer:
             return  # what another tenant's process runs is that tenant's own
         truncated = TextMark.TRUNCATED in record.marks
         if record.kind is RecordKind.ADDRESS:
-            address = parse_address(record.data)
+            data, joined = record.data, {}
+            if TextMark.FLOW in record.marks:
+                joined["hw:flow"] = flow_of(data, FlowIds(self._key), self._node.machine_id)
+                data = data[FLOW_ENDS_BYTES:]
+            address = parse_address(data)
             identifier = address_id(self._key, self._node.machine_id, address.identity)
             described = _attributes(VertexType.ADDRESS, 0) | address_attributes(address)
             self._section("entity").setdefault(vertex_name(identifier, 0), described)
-            of_peer = {"hw:peer": True} if TextMark.PEER in record.marks else {}
-            self._edge(Relation.ADDRESSED, vertex_name(identifier, 0), vertex, of_peer)
+            of_peer: Json = {"hw:peer": True} if TextMark.PEER in record.marks else {}
+            self._edge(Relation.ADDRESSED, vertex_name(identifier, 0), vertex, of_peer | joined)
             return
         if record.kind is RecordKind.NAME:
             path = path_of(record.data, record.marks)

@@ -52,6 +52,8 @@ METADATA_RELATIONS = frozenset(
         Relation.SOCKET_PAIR_CREATE,
         Relation.BIND,
         Relation.LISTEN,
+        Relation.ACCEPT,
+        Relation.ACCEPT_SOCKET,
         Relation.CONNECT,
         Relation.CONNECT_UNIX_STREAM,
         Relation.ADDRESSED,

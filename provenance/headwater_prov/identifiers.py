@@ -117,6 +117,33 @@ def address_id(key: bytes, machine_id: bytes, address: bytes) -> str:
     return AddressIds(key, machine_id)(address)
 
 
+class FlowIds:
+    """Ids of one tenant's connections: both ends, on whatever machines, have the same one.
+
+    Args: key: the tenant's key, 32 bytes.
+
+    Raises:
+        ValueError: if the key has the wrong length.
+    """
+
+    def __init__(self, key: bytes) -> None:
+        self._common = _hash(key, b"hw-flow")
+
+    def __call__(self, place: bytes, protocol: int, one_end: bytes, other_end: bytes) -> str:
+        """The id of a connection.
+
+        Args:
+            place: machine id where an end is an address of every machine (127.0.0.1), else empty.
+            protocol: IPPROTO_*.
+            one_end: what tells one end from all others, in either order.
+            other_end: the same of the other, in as many bytes.
+        """
+        digest = self._common.copy()
+        digest.update(place + protocol.to_bytes(2, "big"))
+        digest.update(b"".join(sorted((one_end, other_end))))
+        return _text(digest.digest())
+
+
 class ArgvIds:
     """Ids of the vertices of one tenant's program arguments; a compiler has a hundred to a run.
 

@@ -20,6 +20,7 @@ from enum import StrEnum
 
 from headwater_prov.answer import Answer, Direction, answer
 from headwater_prov.catalogue import Catalogue
+from headwater_prov.connections import joined
 from headwater_prov.display import printable_path
 from headwater_prov.document import Document, Vertex
 from headwater_prov.graph import Graph
@@ -80,6 +81,7 @@ class Lineage:
     def __init__(
         self, document: Document, *, everything: bool = False, setup: bool = False
     ) -> None:
+        document = joined(document)
         self._document = document
         self._everything = everything
         self._setup = setup

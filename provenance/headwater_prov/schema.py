@@ -94,6 +94,8 @@ EDGE_ATTRIBUTES: Final = {
     "hw:foreign": "true, on version steps: the state was changed by somebody else",
     "hw:unmounted": "true, on named: the path is relative to the root of its file system",
     "hw:peer": "true, on addressed: the address is that of the peer (connect), not its own (bind)",
+    "hw:flow": "on addressed, with hw:peer: which connection; both its ends have the same, on two "
+    "hosts too",
     "hw:deleted": "true, on named: the file had lost the name when it was touched",
 }
 """What a relation may carry."""

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
-from headwater_agent.layout import Mark, RecordKind, TextMark
+from headwater_agent.layout import FLOW_ENDS, Mark, RecordKind, TextMark
 from headwater_prov.vocabulary import ProvClass, Relation, VertexType
 
 EPHEMERAL_PORT = 32768
@@ -52,6 +52,8 @@ def arguments_of(record: TextRecord) -> list[str]:
 def address_of(record: TextRecord) -> str:
     """The address in an address record; a port that the kernel chose is not told."""
     data = record.data
+    if TextMark.FLOW in record.marks:
+        data = data[FLOW_ENDS.itemsize :]
     family = int.from_bytes(data[:2], "little")
     port = int.from_bytes(data[2:4], "big")
     told = str(port) if port < EPHEMERAL_PORT else "*"
@@ -118,6 +120,7 @@ def edges_of(record: AnyRecord) -> list[Edge]:
         case TextRecord(kind=RecordKind.ADDRESS):
             node = (record.object, record.version)
             peer = " peer" if TextMark.PEER in record.marks else ""
+            peer += " joined" if TextMark.FLOW in record.marks else ""
             return [Edge(Relation.ADDRESSED, (0, 0), node, text=address_of(record) + peer)]
         case TextRecord():
             node = (record.object, record.version)

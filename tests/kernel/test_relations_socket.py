@@ -43,6 +43,8 @@ def test_inet_stream(whole: Tenant, work: Path) -> None:
         connect task.1 -> socket2.0
         addressed 127.0.0.1:* peer -> socket2.0
         accept_socket socket.0 -> socket3.0
+        addressed 127.0.0.1:* -> socket3.0
+        addressed 127.0.0.1:* peer joined -> socket3.0
         version_activity task.1 -> task.2
         accept socket3.0 -> task.2
         version_entity memory.0 -> memory.1
@@ -50,6 +52,8 @@ def test_inet_stream(whole: Tenant, work: Path) -> None:
         version_activity task.2 -> task.3
         memory_read memory.1 -> task.3
         send_msg task.3 -> socket2.0
+        addressed 127.0.0.1:* -> socket2.0
+        addressed 127.0.0.1:* peer joined -> socket2.0
         version_activity task.3 -> task.4
         receive_msg socket3.0 -> task.4
         version_entity memory.1 -> memory.2

@@ -18,6 +18,7 @@ from headwater_prov.vocabulary import Relation
 from tests.cluster import helm
 from tests.kernel.lab import Lab, Tenant
 from tests.kernel.rendering import Rendered, rendered
+from tests.kernel.workloads import web_server
 
 WORKLOADS = Path(__file__).with_name("workloads")
 FULL_RING = frozenset({Loss.CONTENTION, Loss.RING})
@@ -91,9 +92,12 @@ def test_g4_a_clone_comes_from_its_repository(lab: Lab, tenant: Tenant, work: Pa
 def test_g4_a_web_server_with_a_thread_for_each_client(
     lab: Lab, tenant: Tenant, work: Path
 ) -> None:
+    (work / "served").write_bytes(web_server.CONTENT)
     left = work_of(lab, tenant, work, "web_server")
     assert {Relation.ACCEPT, Relation.SEND_MSG, Relation.RECEIVE_MSG} <= set(left.relations())
     assert str(work / "served") in origins(left, work / "access.log")
+    # Only the connection leads from a client's file to what a thread of the server read.
+    assert str(work / "served") in origins(left, work / "fetched-3-7")
 
 
 def needed(program: str, package: str) -> str:

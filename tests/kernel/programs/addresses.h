@@ -1,12 +1,13 @@
 /* SPDX-License-Identifier: Apache-2.0 */
 /* Behaviours with the addresses of sockets; see behaviours.c. */
 
-#define ADDRESS_BEHAVIOURS                                                                  \
-	{ "address-inet6", do_address_inet6 }, { "address-abstract", do_address_abstract }, \
-		{ "address-datagram", do_address_datagram },                                \
-		{ "address-forgotten", do_address_forgotten },                              \
-	{                                                                                   \
-		"address-netlink", do_address_netlink                                       \
+#define ADDRESS_BEHAVIOURS                                                                      \
+	{ "address-inet6", do_address_inet6 }, { "address-abstract", do_address_abstract },     \
+		{ "address-datagram", do_address_datagram },                                    \
+		{ "address-forgotten", do_address_forgotten }, { "flow-serve", do_flow_serve }, \
+		{ "flow-call", do_flow_call }, { "flow-datagrams", do_flow_datagrams },         \
+	{                                                                                       \
+		"address-netlink", do_address_netlink                                           \
 	}
 
 static void do_address_inet6(void)
@@ -64,4 +65,61 @@ static void do_address_netlink(void)
 
 	mark();
 	DO(bind(one, (void *)&address, sizeof(address)));
+}
+
+static struct sockaddr_in address_in_words(void)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET };
+
+	address.sin_addr.s_addr = inet_addr(arguments[0]);
+	address.sin_port = htons(atoi(arguments[1]));
+	return address;
+}
+
+/* flow-serve HOST PORT: one connection; an answer to what comes first, before the rest. */
+static void do_flow_serve(void)
+{
+	struct sockaddr_in address = address_in_words();
+	int listening = socket(AF_INET, SOCK_STREAM, 0), accepted;
+
+	DO(bind(listening, (void *)&address, sizeof(address)));
+	DO(listen(listening, 1));
+	accepted = accept(listening, 0, 0);
+	DO(accepted);
+	DO(recv(accepted, buffer, BYTES, MSG_WAITALL));
+	DO(send(accepted, buffer, BYTES, 0));
+	DO(recv(accepted, buffer, BYTES, MSG_WAITALL));
+}
+
+/* flow-call HOST PORT: to who may not listen yet. */
+static void do_flow_call(void)
+{
+	struct sockaddr_in address = address_in_words();
+	int calling = socket(AF_INET, SOCK_STREAM, 0);
+
+	while (connect(calling, (void *)&address, sizeof(address)))
+		DO(usleep(100000));
+	DO(send(calling, buffer, BYTES, 0));
+	DO(recv(calling, buffer, BYTES, MSG_WAITALL));
+	DO(send(calling, buffer, BYTES, 0));
+}
+
+/* Two sockets that are each other's peer. */
+static void do_flow_datagrams(void)
+{
+	struct sockaddr_in6 address = { .sin6_family = AF_INET6, .sin6_addr = in6addr_loopback };
+	int one = socket(AF_INET6, SOCK_DGRAM, 0), other = socket(AF_INET6, SOCK_DGRAM, 0);
+	socklen_t length = sizeof(address);
+
+	DO(bind(one, (void *)&address, sizeof(address)));
+	DO(getsockname(one, (void *)&address, &length));
+	DO(connect(other, (void *)&address, sizeof(address)));
+	DO(getsockname(other, (void *)&address, &length));
+	DO(connect(one, (void *)&address, sizeof(address)));
+	DO(send(other, buffer, BYTES, 0));
+	DO(recv(one, buffer, BYTES, 0));
+	/* Says so and waits to be told: meanwhile a test may edit the policy. */
+	DO(write(1, "x", 1));
+	DO(read(0, buffer, 1));
+	DO(send(other, buffer, BYTES, 0));
 }

@@ -8,6 +8,7 @@
  *   behaviours BEHAVIOUR [ARGUMENT...]    in the working directory
  */
 #define _GNU_SOURCE
+#include <arpa/inet.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <netinet/in.h>

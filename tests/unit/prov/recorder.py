@@ -14,6 +14,7 @@ from headwater_prov.identifiers import gap_key, path_id, relation_key
 from headwater_prov.stream import SequenceRange
 from headwater_prov.vocabulary import GapReason, Prov, Relation, VertexType
 
+_NO_VERSION = (Relation.NAMED, Relation.ADDRESSED)
 ORIGIN = "x65lx32fkvgm7ig4-2021222324252627"
 START_NS = 1_795_240_800_000_000_000
 
@@ -62,6 +63,7 @@ class Recorder:
     _edges: list[Edge] = field(default_factory=list)
     _declared: set[str] = field(default_factory=set)
     _flags: str = ""
+    _joined: dict[str, str | bool] = field(default_factory=dict)
 
     def thing(self, type_: VertexType, **attributes: str | int | bool) -> Thing:
         self._count += 1
@@ -134,7 +136,7 @@ class Recorder:
         self.sequence += 1
         index = 0
         for relation, sender, receiver in flows:
-            if relation is not Relation.NAMED and receiver.has_sent:
+            if relation not in _NO_VERSION and receiver.has_sent:
                 before = receiver.name
                 self._declare(receiver)
                 receiver.version += 1
@@ -147,6 +149,13 @@ class Recorder:
             sender.has_sent = True
             self._edge(index, relation, sender.name, receiver)
             index += 1
+
+    def join(self, socket: Thing, flow: str) -> None:
+        """Tell which connection a socket is an end of."""
+        address = self.thing(VertexType.ADDRESS, host="192.0.2.1", service=80)
+        self._joined = {"hw:peer": True, "hw:flow": flow}
+        self.record((Relation.ADDRESSED, address, socket))
+        self._joined = {}
 
     def terminate(self, process: Process) -> None:
         self.sequence += 1
@@ -191,7 +200,8 @@ class Recorder:
         self._declare(receiver)
         key = relation_key(self.origin, self.sequence, index)
         time_ns = START_NS + self.sequence * 1_000_000
-        attributes = {"cf:flags": self._flags} if self._flags else NO_ATTRIBUTES
+        told = {"cf:flags": self._flags} if self._flags else {}
+        attributes = {**told, **self._joined} or NO_ATTRIBUTES
         self._edges.append(Edge(key, relation, sender, receiver.name, time_ns, attributes))
 
 

@@ -53,6 +53,13 @@ def test_kinds_of_id_never_meet_on_equal_bytes() -> None:
     assert len(made) == 3
 
 
+def test_flow_id_is_the_same_from_either_end() -> None:
+    one, other = bytes.fromhex("00000005"), bytes.fromhex("00000009")
+    flow = ids.FlowIds(KEY)
+    assert flow(b"", 6, one, other) == flow(b"", 6, other, one) == "ZG4ivVmYEwDDqGCqNmrcYw"
+    assert flow(MACHINE, 6, one, other) != flow(b"", 6, one, other)
+
+
 def test_argument_ids_differ_by_program_version_and_index() -> None:
     made = {ids.argv_id(KEY, memory, index) for memory in ("a.0", "a.1", "b.0") for index in (0, 1)}
     assert len(made) == 6
