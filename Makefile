@@ -16,6 +16,8 @@ KERNELS := trixie bookworm sid
 SESSIONS = $(KERNELS) $(addsuffix :fentry,$(KERNELS))
 
 INPUTS := 1000000
+# What `make images` builds; empty: all.
+IMAGES :=
 
 .PHONY: help
 help: ## this list
@@ -41,6 +43,11 @@ setup-test:
 kernels: ## the stock kernels of the node VM, into the cache
 	@setup/packages.sh run
 	@/usr/bin/python3 setup/kernels.py $(KERNELS)
+
+.PHONY: images
+images: ## container images of operator, agent and CLI, without a registry, into build/images (root)
+	@setup/packages.sh images
+	@/usr/bin/python3 setup/images.py $(IMAGES)
 
 # --- to look at -----------------------------------------------------------------------------------
 
@@ -92,6 +99,11 @@ test-pressure: setup-test ## real programs under load on four CPUs: PostgreSQL, 
 	@setup/packages.sh pressure
 	@$(PYTHON) -m tests.kernel --cpus 4 -m pressure $(firstword $(KERNELS))
 
+.PHONY: test-images
+test-images: setup ## builds the images and looks into them (root, minutes)
+	@setup/packages.sh images
+	@$(PYTEST) tests/images
+
 .PHONY: fuzz
 fuzz: setup ## a million damaged inputs for everything that decodes; INPUTS=n for another number
 	@$(PYTHON) -m tests.fuzz --inputs $(INPUTS)
@@ -107,7 +119,7 @@ lint: setup ## style, types, import rules, licences, links
 	@status=0; \
 	.venv/bin/ruff check --quiet . demo/run || status=1; \
 	.venv/bin/ruff format --check --quiet . demo/run || status=1; \
-	.venv/bin/mypy $(PACKAGES) setup/*.py tests bench charts/headwater/files/*.py || status=1; \
+	.venv/bin/mypy $(PACKAGES) setup/*.py images/*.py tests bench charts/headwater/files/*.py || status=1; \
 	.venv/bin/mypy --no-error-summary demo/run demo/*.py || status=1; \
 	.venv/bin/lint-imports --no-logo --no-cache > build/imports.log 2>&1 \
 		|| { cat build/imports.log; status=1; }; \

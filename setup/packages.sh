@@ -3,9 +3,10 @@
 # Install the Debian packages that Headwater needs and that are missing, and give the machine an
 # identity if it has none; nothing when nothing is missing.
 #
-# usage: setup/packages.sh run|test|pressure|fresh
+# usage: setup/packages.sh run|test|images|pressure|fresh
 #   run    what `headwater` needs           test   and what `make test` needs
 #   pressure  and what `make test-pressure` and bench/workload_cost run
+#   images  and what `make images` needs
 #   fresh  and what `make test-fresh` needs
 # Shell, because it runs before there is a Python.
 set -eu
@@ -21,9 +22,10 @@ case "${1:-run}" in
 run) ;;
 test) packages="$packages git iproute2 nftables" ;;
 pressure) packages="$packages git iproute2 nftables make auditd nodejs postgresql ripgrep" ;;
+images) packages="$packages buildah debian-archive-keyring git mmdebstrap" ;;
 fresh) packages="$packages git mmdebstrap debian-archive-keyring" ;;
 *)
-	echo "usage: setup/packages.sh run|test|pressure|fresh" >&2
+	echo "usage: setup/packages.sh run|test|images|pressure|fresh" >&2
 	exit 2
 	;;
 esac

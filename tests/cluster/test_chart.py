@@ -261,6 +261,27 @@ def test_image_that_names_its_host_is_left_alone(helm: Helm, handover: Path) -> 
     assert found["DaemonSet"].startswith("registry.example.com/headwater-agent:")
 
 
+def test_images_that_only_the_node_itself_has_are_left_alone(helm: Helm, handover: Path) -> None:
+    """localhost is a host, as every runtime reads references, though it has no dot and no port."""
+    given = ["--set-file", f"{CONFIGURATION}={handover}"]
+    given += ["--set", "images.registry=registry.example.com"]
+    given += ["--set", "nats.bundled.image.repository=localhost/headwater-nats"]
+    found = {
+        kind: pod["spec"]["containers"][0]["image"] for kind, pod in templates(helm.objects(*given))
+    }
+    assert found["StatefulSet"].startswith("localhost/headwater-nats:")
+    assert found["DaemonSet"].startswith("registry.example.com/headwater-agent:")
+
+
+def test_no_start_is_given_up_on_a_slow_node(helm: Helm, handover: Path) -> None:
+    """Short of processor, the operator took more than the minute it was given, again and again."""
+    objects = helm.objects("--set-file", f"{CONFIGURATION}={handover}")
+    for kind, pod in templates(objects):
+        for container in pod["spec"]["containers"] if kind != "Pod" else ():
+            probe = container["startupProbe"]
+            assert probe["periodSeconds"] * probe["failureThreshold"] >= 300, container["name"]
+
+
 def test_nats_restarts_when_its_configuration_changes_and_not_otherwise(
     helm: Helm, handover: Path
 ) -> None:

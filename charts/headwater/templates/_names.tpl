@@ -33,7 +33,7 @@ app.kubernetes.io/part-of: headwater
 {{- /* An image's reference. A repository whose first part is a host stays as it is, as everywhere. Of:
 a dict with root and image. */ -}}
 {{- define "headwater.image" -}}
-{{- if not (regexMatch "^[^/]*[.:][^/]*/" .image.repository) -}}
+{{- if not (regexMatch "^([^/]*[.:][^/]*|localhost)/" .image.repository) -}}
 {{- with .root.Values.images.registry }}{{ trimSuffix "/" . }}/{{ end }}
 {{- end }}
 {{- .image.repository }}
