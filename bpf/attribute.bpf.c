@@ -41,7 +41,7 @@ HW_LSM(inode_setattr, HW_SETATTR_ARGUMENTS)
 		return;
 	made = hw_made(&context, HW_VERTEX_IATTR);
 	if (!hw_declare_iattr(&context, made, attributes)) {
-		hw_lose(slot, HW_LOSS_RING);
+		hw_lose_placeless(&context);
 		return;
 	}
 	object = hw_give(&context, HW_RELATION_SETATTR, HW_RELATION_SETATTR_INODE, made, dentry);
@@ -82,7 +82,7 @@ static __always_inline struct hw_object *hw_made_xattr(struct hw_context *contex
 	made = hw_made(context, HW_VERTEX_XATTR);
 	if (hw_declare_xattr(context, made, name, size))
 		return made;
-	hw_lose(slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return 0;
 }
 

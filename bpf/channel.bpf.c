@@ -25,7 +25,7 @@ HW_FEXIT(pipe_read, struct kiocb *call, struct iov_iter *to, long taken)
 	if (hw_declare_inode(&context, object, inode))
 		hw_used(&context, HW_RELATION_READ, object, MAY_READ, 0);
 	else
-		hw_lose(slot, HW_LOSS_RING);
+		hw_lose_placeless(&context);
 }
 
 static __always_inline void hw_socket_taken(u32 slot, u64 sock, int flags, int taken)
@@ -43,7 +43,7 @@ static __always_inline void hw_socket_taken(u32 slot, u64 sock, int flags, int t
 	if (hw_declare_socket(&context, object, sock))
 		hw_used(&context, HW_RELATION_RECEIVE_MSG, object, flags, 0);
 	else
-		hw_lose(slot, HW_LOSS_RING);
+		hw_lose_placeless(&context);
 }
 
 HW_FEXIT(unix_stream_recvmsg, struct socket *socket, struct msghdr *message, unsigned long size,

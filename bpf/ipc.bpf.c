@@ -23,7 +23,7 @@ static __always_inline struct hw_object *hw_message_flow(struct hw_context *cont
 		return 0;
 	}
 	if (!hw_declare_message(context, object, message, queue, known)) {
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 		return 0;
 	}
 	hw_record(context, relation, object, used, flags, 0);
@@ -128,7 +128,7 @@ hw_ready_segment(struct hw_context *context, struct kern_ipc_perm *segment, bool
 	}
 	if (hw_declare_segment(context, object, segment, complete))
 		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return 0;
 }
 

@@ -49,7 +49,7 @@ static __always_inline void hw_loads(struct hw_context *context, u32 what)
 	if (hw_declare_task(context, task, context->task))
 		hw_edge(context, relation, what, task->id, hw_send(task), 0, 0);
 	else
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 }
 
 /* finit_module, kexec_file_load, request_firmware, an IMA policy by its path */

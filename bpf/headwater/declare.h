@@ -224,14 +224,14 @@ static __always_inline void hw_fill_vertex(struct hw_context *context, struct hw
 		if (!hw_in_epoch((object)->declared, (context)->epoch)) {                      \
 			/* Before its place: a version of a later record is not known here. */ \
 			u32 version_ = hw_version((object)->state);                            \
-			struct hw_vertex *vertex_ = hw_reserve_vertex();                       \
+			struct hw_vertex *vertex_ = hw_reserve_vertex(context);                \
 			if (vertex_) {                                                         \
 				hw_fill_vertex(context, vertex_, object, version_);            \
 				fill;                                                          \
 				hw_submit(vertex_);                                            \
 				hw_enter_epoch((object)->declared, (context)->epoch);          \
 			} else {                                                               \
-				hw_lose((context)->slot, HW_LOSS_RING);                        \
+				hw_lose_placeless(context);                                    \
 				declared_ = false;                                             \
 			}                                                                      \
 		}                                                                              \

@@ -62,6 +62,8 @@ static __always_inline bool hw_begin(struct hw_context *context, u32 slot)
 	context->self = 0;
 	context->marks = 0;
 	context->left = 0;
+	/* Opaque: or it is taken from a pointer that is 0, which the verifier refuses. */
+	context->no_place = hw_opaque(HW_LOSS_RING);
 	return true;
 }
 
@@ -215,9 +217,9 @@ static __always_inline bool hw_has_target(struct hw_context *context, struct ino
 				}                                                                \
 			}                                                                        \
 			was_ = hw_before(receiver, (context)->flags);                            \
-			flow = hw_reserve_flow();                                                \
+			flow = hw_reserve_flow(context);                                         \
 			if (!flow) {                                                             \
-				reason_ = HW_LOSS_RING;                                          \
+				reason_ = hw_no_place(context);                                  \
 				break;                                                           \
 			}                                                                        \
 			now_ = *(volatile u64 *)&(receiver)->state;                              \
@@ -270,10 +272,10 @@ static __always_inline void hw_fill_actor(struct hw_flow *flow, struct hw_contex
 static __always_inline void hw_edge(struct hw_context *context, u8 relation, u32 flags, u64 from,
 				    u32 from_version, u64 to, u32 to_version)
 {
-	struct hw_flow *flow = hw_reserve_flow();
+	struct hw_flow *flow = hw_reserve_flow(context);
 
 	if (!flow) {
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 		return;
 	}
 	hw_fill_flow(flow, context, relation, HW_MARK_MAIN, flags, 0);
@@ -454,7 +456,7 @@ static __always_inline bool hw_declare_self(struct hw_context *context,
 	if (hw_declare_task(context, &context->self->task, context->task) &&
 	    (!with_memory || hw_declare_memory(context, &leader->memory, context->task)))
 		return true;
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return false;
 }
 
@@ -559,9 +561,9 @@ static __always_inline bool hw_recall(struct hw_context *context)
 	    !hw_declare_self(context, leader, true))
 		return false;
 	version = hw_send(memory);
-	flow = hw_reserve_flow();
+	flow = hw_reserve_flow(context);
 	if (!flow) {
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 		return false;
 	}
 	is = hw_turn(task->state, context->flags);

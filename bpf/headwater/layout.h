@@ -67,7 +67,8 @@ enum hw_loss {
 	HW_LOSS_CONTENTION = 3, /* the state kept changing under the hook */
 	HW_LOSS_MAPPINGS = 4, /* more shared mappings than a process can list */
 	HW_LOSS_READ = 5, /* the kernel's or the user's memory could not be read */
-	HW_LOSSES = 6,
+	HW_LOSS_RATE = 6, /* the policy's rate limit */
+	HW_LOSSES = 7,
 };
 
 /* 24 bytes at the start of every record */
@@ -263,7 +264,7 @@ struct hw_slot_config {
 	__u32 vertices_off; /* bit = vertex type: edges that touch it are not recorded */
 	__u32 epoch; /* 1 .. 2^31 - 1, unique among all slots of one load */
 	__u32 flags; /* enum hw_slot_flag */
-	__u32 pad;
+	__u32 record_ns; /* rate limit: a record's share of a second, 0: none */
 };
 
 /*

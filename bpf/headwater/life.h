@@ -36,7 +36,7 @@ static __always_inline void hw_cloned_memory(struct hw_context *context,
 		hw_generated(context, HW_RELATION_CLONE_MEM, &state->memory,
 			     context->self->clone_flags, 0);
 	else
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 }
 
 /* A task has a child, which is complete and has not run. */
@@ -64,7 +64,7 @@ static __always_inline void hw_forked(u32 slot, struct task_struct *child)
 		hw_edge(&context, HW_RELATION_CLONE, context.self->clone_flags, parent->id,
 			hw_send(parent), state->task.id, hw_version(state->task.state));
 	else
-		hw_lose(slot, HW_LOSS_RING);
+		hw_lose_placeless(&context);
 }
 
 static __always_inline void hw_executed(struct hw_context *context, u32 number)
@@ -111,16 +111,16 @@ static __always_inline void hw_becomes(u32 slot, struct file *program)
 	if (!hw_declare_task(&context, task, context.task) ||
 	    !hw_declare_memory(&context, memory, context.task) ||
 	    !hw_name_once(&context, memory, program->f_path.dentry, program->f_path.mnt)) {
-		hw_lose(slot, HW_LOSS_RING);
+		hw_lose_placeless(&context);
 		return;
 	}
 	hw_executed(&context, 0);
 	hw_executed(&context, 1);
 	context.self->executing = 0;
 	if (!hw_relation_off(context.config, HW_RELATION_EXEC_TASK)) {
-		flow = hw_reserve_flow();
+		flow = hw_reserve_flow(&context);
 		if (!flow) {
-			hw_lose(slot, HW_LOSS_RING);
+			hw_lose_placeless(&context);
 			return;
 		}
 		is = task->state;
@@ -202,7 +202,7 @@ static __always_inline struct hw_object *hw_memory_flow(struct hw_context *conte
 	if (hw_repeats(context, relation, &leader->memory, used))
 		return 0;
 	if (!hw_declare_memory(context, &leader->memory, task)) {
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 		return 0;
 	}
 	hw_record(context, relation, &leader->memory, used, flags, 0);

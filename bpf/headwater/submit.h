@@ -21,6 +21,7 @@ struct hw_scratch {
 
 BPF_RINGBUF_OUTPUT(events, HW_RING_PAGES);
 BPF_PERCPU_ARRAY(counters, struct hw_counters, HW_SLOTS);
+BPF_ARRAY(rates, u64, HW_SLOTS);
 BPF_PERCPU_ARRAY(scratch, struct hw_scratch, HW_SCRATCH_BUFFERS);
 BPF_PERCPU_ARRAY(scratch_claims, u64, 1);
 
@@ -30,25 +31,59 @@ struct hw_context {
 	u32 epoch;
 	u32 flags;
 	u32 marks; /* HW_MARK_* of the acting task */
+	u32 no_place; /* HW_LOSS_* of a record that has got no place in the ring */
 	u64 left; /* the cgroup that the acting task's process left, 0: none */
 	struct hw_slot_config *config;
 	struct task_struct *task;
 	struct hw_task_state *self; /* the acting task's */
 };
 
+/* A slot may record as much at once as its rate limit allows in this time. */
+#define HW_RATE_BURST_NS 1000000000ULL
+
+/*
+ * hw_rate_allows() - whether a slot's rate limit leaves room for a record, which it takes
+ *
+ * The generic cell rate algorithm (ITU-T I.371): one word per slot says until when the
+ * records so far fill it at the limit's rate. All CPUs share it.
+ */
+static __always_inline bool hw_rate_allows(struct hw_context *context)
+{
+	u32 record_ns = context->config->record_ns, slot = context->slot;
+	u64 *filled, until, now;
+
+	if (!record_ns)
+		return true;
+	filled = rates.lookup(&slot);
+	if (!filled)
+		return true;
+	now = bpf_ktime_get_ns();
+	until = *(volatile u64 *)filled;
+	if (until > now) {
+		if (until - now > HW_RATE_BURST_NS - record_ns) {
+			context->no_place = HW_LOSS_RATE;
+			return false;
+		}
+	} else if (__sync_val_compare_and_swap(filled, until, now + record_ns) == until) {
+		return true;
+	}
+	__sync_fetch_and_add(filled, record_ns);
+	return true;
+}
+
 /*
  * Reservations are checked for 0 by the caller and once: kernel 6.1's verifier
  * loses track of a place that is checked twice. bcc does not know map functions
  * in macros, hence these.
  */
-static __always_inline struct hw_flow *hw_reserve_flow(void)
+static __always_inline struct hw_flow *hw_reserve_flow(struct hw_context *context)
 {
-	return events.ringbuf_reserve(HW_FLOW_BYTES);
+	return hw_rate_allows(context) ? events.ringbuf_reserve(HW_FLOW_BYTES) : 0;
 }
 
-static __always_inline struct hw_vertex *hw_reserve_vertex(void)
+static __always_inline struct hw_vertex *hw_reserve_vertex(struct hw_context *context)
 {
-	return events.ringbuf_reserve(HW_VERTEX_BYTES);
+	return hw_rate_allows(context) ? events.ringbuf_reserve(HW_VERTEX_BYTES) : 0;
 }
 
 static __always_inline void hw_submit(void *place)
@@ -81,6 +116,17 @@ static __always_inline void hw_lose(u32 slot, u32 reason)
 		return;
 	__sync_fetch_and_add(&counter->lost[reason], 1);
 	__sync_fetch_and_add(&counter->captured, 1);
+}
+
+/* Why a record has got no place in the ring: HW_LOSS_RING (0) or HW_LOSS_RATE, for the verifier. */
+static __always_inline u32 hw_no_place(struct hw_context *context)
+{
+	return hw_opaque(context->no_place) & HW_LOSS_RATE;
+}
+
+static __always_inline void hw_lose_placeless(struct hw_context *context)
+{
+	hw_lose(context->slot, hw_no_place(context));
 }
 
 static __always_inline void hw_fill_header(struct hw_header *header, struct hw_context *context,
@@ -145,6 +191,8 @@ static __always_inline bool hw_submit_text(struct hw_context *context, struct hw
 	struct hw_text *place;
 
 	text->length = length;
+	if (!hw_rate_allows(context))
+		goto full;
 	if (length <= HW_CELL_BYTES * 3 - HW_RING_HEADER_BYTES - HW_TEXT_HEADER_BYTES) {
 		place = events.ringbuf_reserve(HW_CELL_BYTES * 3 - HW_RING_HEADER_BYTES);
 		if (!place)
@@ -165,7 +213,7 @@ static __always_inline bool hw_submit_text(struct hw_context *context, struct hw
 	hw_submit(place);
 	return true;
 full:
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return false;
 }
 

@@ -45,7 +45,7 @@ static __always_inline struct hw_object *hw_ready_inode(struct hw_context *conte
 			       hw_declare_inode(context, object, inode);
 	if (declared)
 		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return 0;
 }
 
@@ -60,7 +60,7 @@ static __always_inline struct hw_object *hw_ready_socket(struct hw_context *cont
 	}
 	if (hw_declare_socket(context, object, sock))
 		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return 0;
 }
 
@@ -75,7 +75,7 @@ hw_ready_named(struct hw_context *context, struct inode *inode, u64 channel,
 	object = hw_ready_inode(context, inode, channel, object);
 	if (!object || channel || hw_name_once(context, object, dentry, mount))
 		return object;
-	hw_lose(context->slot, HW_LOSS_RING);
+	hw_lose_placeless(context);
 	return 0;
 }
 
@@ -172,7 +172,7 @@ static __always_inline void hw_pipe_flow(struct hw_context *context, u8 relation
 	else if (hw_declare_inode(context, object, inode))
 		hw_record(context, relation, object, used, flags, 0);
 	else
-		hw_lose(context->slot, HW_LOSS_RING);
+		hw_lose_placeless(context);
 }
 
 /* What a directory entry names, without a flow; 0 where the relation with it is not recorded. */

@@ -35,6 +35,8 @@ def recorded(compiled: CompiledPolicy) -> Iterator[str]:
     yield f"repetition  a flow is recorded {repeats}; an object has a new version {versions}"
     if compiled.duplicate:
         yield "            every document declares all that it mentions"
+    if compiled.records_per_second is not None:
+        yield f"at most     {compiled.records_per_second} records a second on each node"
     yield f"arguments   {'recorded' if compiled.arguments else 'not recorded'}"
 
 

@@ -81,6 +81,7 @@ class AttachedKernel:
             flags=flags_of(policy) | self._added,
             relations_off=policy.relations_off,
             vertices_off=policy.vertices_off,
+            records_per_second=policy.records_per_second,
         )
         self._scope.bind(slot, config)
         self._configs[slot] = config

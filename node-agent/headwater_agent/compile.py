@@ -80,7 +80,12 @@ def compile_programs(btf: Path, release: str, mode: CaptureMode) -> ProgramObjec
         tree = write_header_tree(Path(directory), btf, release, _STRUCTS.findall(text))
         os.environ.update(tree.environment())
         # A hook's numbers come as pointers (bpf/headwater/hook.h); LLVM 19 makes that an error.
-        flags = ["-w", "-Wno-int-conversion", f"-DHW_RING_PAGES={RING_PAGES}"]
+        flags = [
+            "-Wno-everything",
+            "-Wno-int-conversion",
+            "-Werror=incompatible-pointer-types",
+            f"-DHW_RING_PAGES={RING_PAGES}",
+        ]
         flags += [f"-D{name}={value}" for name, value in vocabulary_constants().items()]
         flags += [f"-D{name}={value}" for name, value in CONSTANTS.items()]
         from bcc import BPF, lib

@@ -77,6 +77,7 @@ class Loss(IntEnum):
     CONTENTION = 3
     MAPPINGS = 4
     READ = 5
+    RATE = 6
 
 
 class MessageKnown(IntFlag):
@@ -263,7 +264,7 @@ SLOT_CONFIG: Final = np.dtype(
         ("vertices_off", "<u4"),
         ("epoch", "<u4"),
         ("flags", "<u4"),
-        ("pad", "<u4"),
+        ("record_ns", "<u4"),
     ]
 )
 
@@ -289,7 +290,7 @@ for _type, _bytes in (
     (SEGMENT, 32),
     (VERTEX, 152),
     (TEXT_HEADER, TEXT_HEADER_BYTES),
-    (COUNTERS, 56),
+    (COUNTERS, 64),
     (SLOT_CONFIG, 32),
     (SLOT_POLICY, 72),
     (POLICIES, 72 * SLOTS),

@@ -20,6 +20,7 @@ from headwater_agent.layout import BUCKETS, SLOT_CONFIG, SLOTS, SlotFlag
 from headwater_agent.load import Capture
 
 _BUCKET_SHARED: Final = 0xFFFF
+_SECOND_NS: Final = 1_000_000_000
 _CONFIG: Final = struct.Struct("<QQIIII")
 
 
@@ -34,13 +35,17 @@ class SlotConfig:
     """Relations that are not recorded."""
     vertices_off: frozenset[VertexType] = frozenset()
     """Vertex types whose edges are not recorded."""
+    records_per_second: int | None = None
+    """Rate limit, 1 to 10,000,000; None is none."""
 
     def pack(self) -> bytes:
         """In the kernel's layout."""
         low = sum(1 << relation for relation in self.relations_off if relation < 64)
         high = sum(1 << relation - 64 for relation in self.relations_off if relation >= 64)
         vertices = sum(1 << vertex for vertex in self.vertices_off)
-        return _CONFIG.pack(low, high, vertices, self.epoch, int(self.flags), 0)
+        limit = self.records_per_second
+        record_ns = 0 if limit is None else round(_SECOND_NS / limit)
+        return _CONFIG.pack(low, high, vertices, self.epoch, int(self.flags), record_ns)
 
 
 class Scope:

@@ -32,6 +32,7 @@ REASONS: Final = {
     Loss.CONTENTION: GapReason.CONTENTION,
     Loss.MAPPINGS: GapReason.MAPPINGS,
     Loss.READ: GapReason.READ,
+    Loss.RATE: GapReason.RATE_LIMIT,
 }
 """The kernel's reasons by the names of the record format."""
 

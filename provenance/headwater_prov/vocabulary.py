@@ -339,7 +339,7 @@ PROV_CLASSES: Final[Mapping[str, ProvClass]] = MappingProxyType({c.section: c fo
 
 
 class GapReason(StrEnum):
-    """Why records are missing from a tenant's stream; the first six are ``enum hw_loss`` in C."""
+    """Why records are missing from a tenant's stream; the first seven are ``enum hw_loss`` in C."""
 
     RING = "ring"
     """The kernel's ring buffer was full."""
@@ -353,6 +353,8 @@ class GapReason(StrEnum):
     """The process had more shared mappings than can be listed."""
     READ = "read"
     """Memory could not be read."""
+    RATE_LIMIT = "rate-limit"
+    """The policy's rate limit left no room for them."""
     STREAM = "stream"
     """The tenant's stream refused the batch: full, or a quota."""
     RESTART = "restart"

@@ -60,10 +60,13 @@ class Lab:
         off: Iterable[Relation] = NO_LOOK_UPS,
         vertices_off: Iterable[VertexType] = (),
         flags: SlotFlag = DEFAULT_FLAGS,
+        records_per_second: int | None = None,
     ) -> "Tenant":
         """A slot of its own, with an empty cgroup in scope."""
         number = next(self._slots)
-        config = SlotConfig(self.new_epoch(), flags, frozenset(off), frozenset(vertices_off))
+        config = SlotConfig(
+            self.new_epoch(), flags, frozenset(off), frozenset(vertices_off), records_per_second
+        )
         cgroup = CGROUPS / f"lab-{os.getpid()}-{id(self):x}-{number}"
         return Tenant(self, number, config, cgroup)
 
@@ -124,13 +127,20 @@ class Tenant:
     def cgroup_id(self) -> int:
         return self.cgroup.stat().st_ino
 
-    def edit(self, *, flags: SlotFlag | None = None, off: Iterable[Relation] | None = None) -> None:
-        """Put a changed policy in force."""
+    def edit(
+        self,
+        *,
+        flags: SlotFlag | None = None,
+        off: Iterable[Relation] | None = None,
+        records_per_second: int | None = None,
+    ) -> None:
+        """Put a changed policy in force; a rate limit holds only if it is given again."""
         self.config = replace(
             self.config,
             epoch=self.lab.new_epoch(),
             flags=self.config.flags if flags is None else flags,
             relations_off=self.config.relations_off if off is None else frozenset(off),
+            records_per_second=records_per_second,
         )
         self.lab.scope.bind(self.slot, self.config)
 

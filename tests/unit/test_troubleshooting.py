@@ -43,7 +43,7 @@ def reasons() -> set[str]:
 
 def documented() -> set[str]:
     rows = [line for line in PAGE.read_text().splitlines() if line.startswith("| `")]
-    return {name for row in rows for name in re.findall(r"`(\w+)`", row.split("|")[1])}
+    return {name for row in rows for name in re.findall(r"`([\w-]+)`", row.split("|")[1])}
 
 
 def test_every_reason_has_an_entry() -> None:
@@ -59,4 +59,4 @@ def test_every_entry_that_is_not_in_order_has_a_remedy() -> None:
     for line in PAGE.read_text().splitlines():
         if line.startswith("| `"):
             cells = [cell.strip() for cell in line.strip("|").split("|")]
-            assert all(cells) or in_order & set(re.findall(r"`(\w+)`", cells[0])), line
+            assert all(cells) or in_order & set(re.findall(r"`([\w-]+)`", cells[0])), line

@@ -35,6 +35,7 @@ def build_policy(document: Mapping[str, Any], place: Place) -> Policy:
         filters=_filters(spec["filters"]),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
+        records_per_second=spec.get("rateLimit", {}).get("recordsPerSecond"),
         suspend=spec["suspend"],
         place=place,
     )
@@ -51,6 +52,7 @@ def build_cluster_policy(document: Mapping[str, Any], place: Place) -> ClusterPo
         filters=_filters(spec["filters"]),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
+        records_per_second=spec.get("rateLimit", {}).get("recordsPerSecond"),
         suspend=spec["suspend"],
         place=place,
     )

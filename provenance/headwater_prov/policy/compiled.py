@@ -72,6 +72,7 @@ class CompiledPolicy:
         compress_edges: an equal flow between equal versions once only.
         duplicate: every document declares all vertices that its relations mention.
         arguments: whether arguments of executed programs are recorded.
+        records_per_second: how much is recorded at most; None is no limit.
         suspend: whether nothing is recorded at all.
         members: hashes of the policies that a combination is made of, else its own.
     """
@@ -85,6 +86,7 @@ class CompiledPolicy:
     compress_edges: bool
     duplicate: bool
     arguments: bool
+    records_per_second: int | None
     suspend: bool
     members: frozenset[str]
 
@@ -107,13 +109,15 @@ def compile_policy(policy: Policy | ClusterPolicy) -> CompiledPolicy:
         policy.compression.nodes,
         policy.compression.edges,
         policy.compression.duplicate,
+        policy.records_per_second,
     )
 
 
 def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
     """What is recorded of a pod that several policies select: whatever any of them records.
 
-    Compression drops repetition only where all policies want it dropped. The order of the policies
+    Compression drops repetition only where all policies want it dropped, a rate limit holds only
+    where all have one: the largest. The order of the policies
     and repeated ones make no difference; without any that records something, it is `NOTHING`.
     """
     distinct = {policy.hash: policy for policy in policies if not policy.suspend}
@@ -138,9 +142,16 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
         compress_edges=all(policy.compress_edges for policy in effective),
         duplicate=any(policy.duplicate for policy in effective),
         arguments=any(policy.arguments for policy in effective),
+        records_per_second=_largest_limit(policy.records_per_second for policy in effective),
         suspend=False,
         members=members,
     )
+
+
+def _largest_limit(limits: Iterable[int | None]) -> int | None:
+    """No policy's pods are limited because another policy selects them, too."""
+    known = list(limits)
+    return None if None in known else max(limit for limit in known if limit is not None)
 
 
 def _largest_filters(
@@ -165,6 +176,7 @@ def _compiled(
     compress_nodes: bool,
     compress_edges: bool,
     duplicate: bool,
+    records_per_second: int | None = None,
 ) -> CompiledPolicy:
     suspend = selector is None
     arguments = Relation.ARG not in relations_off
@@ -184,6 +196,9 @@ def _compiled(
         "podSelector": None if selector is None else selector_json(selector),
         "suspend": suspend,
     }
+    # Only where there is one: agents that know no limit go on with policies that have none.
+    if records_per_second is not None:
+        content["rateLimit"] = {"recordsPerSecond": records_per_second}
     canonical = canonical_json(content)
     digest = sha256(canonical)
     return CompiledPolicy(
@@ -196,6 +211,7 @@ def _compiled(
         compress_edges=compress_edges,
         duplicate=duplicate,
         arguments=arguments,
+        records_per_second=records_per_second,
         suspend=suspend,
         members=frozenset({digest}),
     )

@@ -11,7 +11,7 @@ taken as they stand: which ones are the largest depends on the vocabulary of who
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, Final, TypeVar
 
 from headwater_prov.policy.compiled import (
@@ -28,6 +28,9 @@ from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES, Relation
 
 CANONICAL_MAX_BYTES: Final = 64 * 1024
 """Largest canonical text; a policy with every filter and the largest selector has 60 KB."""
+
+RECORDS_PER_SECOND_MAX: Final = 10_000_000
+"""The largest rate limit that the definitions allow."""
 
 _Name = TypeVar("_Name")
 
@@ -68,7 +71,8 @@ def decode_policy(canonical: str) -> CompiledPolicy:
         raise UnreadablePolicy(f"is not of {API_VERSION}")
     fields = _Fields(content, "")
     fields.only(
-        "apiVersion", "arguments", "capture", "compression", "filters", "podSelector", "suspend"
+        *("apiVersion", "arguments", "capture", "compression", "filters", "podSelector", "suspend"),
+        optional=("rateLimit",),
     )
     if content["capture"] != "all":
         raise UnreadablePolicy("has another capture than all")
@@ -86,6 +90,7 @@ def decode_policy(canonical: str) -> CompiledPolicy:
         compress_edges=compression.flag("edges"),
         duplicate=compression.flag("duplicate"),
         arguments=fields.flag("arguments"),
+        records_per_second=_rate_limit(fields) if "rateLimit" in content else None,
         suspend=fields.flag("suspend"),
         members=frozenset({sha256(canonical)}),
     )
@@ -105,8 +110,8 @@ class _Fields:
         self._content: dict[str, Any] = content
         self._where = where
 
-    def only(self, *names: str) -> None:
-        if unknown := self._content.keys() - set(names):
+    def only(self, *names: str, optional: Sequence[str] = ()) -> None:
+        if unknown := self._content.keys() - {*names, *optional}:
             fields = ", ".join(self._named(name) for name in sorted(unknown))
             raise UnreadablePolicy(f"has fields that this version does not know: {fields}")
         if missing := set(names) - self._content.keys():
@@ -119,6 +124,12 @@ class _Fields:
         value = self._content[name]
         if not isinstance(value, bool):
             raise UnreadablePolicy(f"has {self._named(name)} that is not true or false")
+        return value
+
+    def number(self, name: str, most: int) -> int:
+        value = self._content[name]
+        if isinstance(value, bool) or not isinstance(value, int) or not 0 < value <= most:
+            raise UnreadablePolicy(f"has {self._named(name)} that is not 1 to {most}")
         return value
 
     def names(self, name: str, known: Mapping[str, _Name]) -> list[_Name]:
@@ -136,6 +147,12 @@ class _Fields:
 
     def _named(self, name: str) -> str:
         return f"{self._where}.{name}" if self._where else name
+
+
+def _rate_limit(fields: _Fields) -> int:
+    limit = fields.below("rateLimit")
+    limit.only("recordsPerSecond")
+    return limit.number("recordsPerSecond", RECORDS_PER_SECOND_MAX)
 
 
 def _selector(content: object) -> PodSelector | None:

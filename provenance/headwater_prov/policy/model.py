@@ -86,6 +86,7 @@ class Policy:
     filters: Filters
     compression: Compression
     arguments: bool
+    records_per_second: int | None
     suspend: bool
     place: Place = field(compare=False)
 
@@ -106,6 +107,7 @@ class ClusterPolicy:
     filters: Filters
     compression: Compression
     arguments: bool
+    records_per_second: int | None
     suspend: bool
     place: Place = field(compare=False)
 

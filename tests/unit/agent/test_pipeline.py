@@ -11,6 +11,7 @@ import prov.model
 import pytest
 import zstandard
 from headwater_agent.batch import Batch
+from headwater_agent.layout import Loss
 from headwater_prov.reading import parse_document
 from headwater_prov.validation import Rule, Validator
 from headwater_prov.vocabulary import GapReason, Relation
@@ -84,7 +85,7 @@ def test_g2_captured_is_delivered_plus_declared_exactly(seed: int, lose: float) 
     fed.finish()
     for tenant, own in (("alpha", [1, 3]), ("beta", [2])):
         delivered, declared = ledger(fed.batches, tenant)
-        lost = [sum(c.lost[r] for s in own for c in kernel.counters[s]) for r in range(6)]
+        lost = [sum(c.lost[r] for s in own for c in kernel.counters[s]) for r in Loss]
         assert delivered + declared == captured(fed, own)
         assert declared == sum(lost)
         reasons = dict.fromkeys(GapReason, 0)
@@ -92,7 +93,7 @@ def test_g2_captured_is_delivered_plus_declared_exactly(seed: int, lose: float) 
             if batch.klass == "gap" and batch.tenant == tenant:
                 (gap,) = parse_document(zstandard.decompress(batch.payload)).gaps
                 reasons[gap.reason] += gap.count
-        assert list(reasons.values())[:6] == lost
+        assert list(reasons.values())[: len(Loss)] == lost
         assert reasons[GapReason.UNEXPLAINED] == 0
 
 

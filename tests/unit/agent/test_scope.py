@@ -107,6 +107,12 @@ def test_config_is_packed_as_layout_says() -> None:
     assert len(packed.pack()) == SLOT_CONFIG.itemsize
 
 
+@pytest.mark.parametrize(("limit", "record_ns"), [(1, 10**9), (3, 333_333_333), (10**7, 100)])
+def test_rate_limit_is_packed_as_a_records_share_of_a_second(limit: int, record_ns: int) -> None:
+    packed = SlotConfig(9, SlotFlag.ACTIVE, records_per_second=limit).pack()
+    assert struct.unpack("<QQIIII", packed)[-1] == record_ns
+
+
 def test_per_cpu_values_come_one_by_one_without_padding(maps: Any) -> None:
     each = [bytes([cpu + 1]) * 12 for cpu in range(possible_cpus())]
     maps.counters.update(bytes(4), b"".join(value + bytes(4) for value in each))

@@ -40,8 +40,8 @@ def test_missing_number_is_not_lost_before_it_is_settled() -> None:
     assert see(tracker, [1, 2, 5]) == [1, 2, 5]
     assert tracker.missing(1) == 2
     assert see(tracker, [3]) == [3]
-    assert tracker.settle(1, [Cpu(5, [1, 0, 0, 0, 0, 0])]) == {GapReason.RING: 1}
-    assert tracker.settle(1, [Cpu(5, [1, 0, 0, 0, 0, 0])]) == {}
+    assert tracker.settle(1, [Cpu(5, [1, 0, 0, 0, 0, 0, 0])]) == {GapReason.RING: 1}
+    assert tracker.settle(1, [Cpu(5, [1, 0, 0, 0, 0, 0, 0])]) == {}
 
 
 def test_number_beyond_the_counter_is_not_lost_yet() -> None:
@@ -51,12 +51,12 @@ def test_number_beyond_the_counter_is_not_lost_yet() -> None:
     assert tracker.settle(1, [Cpu(4)]) == {GapReason.UNEXPLAINED: 3}
     assert tracker.missing(1) == 4
     assert see(tracker, [5, 8]) == [5, 8]
-    assert tracker.settle(1, [Cpu(9, [0, 0, 0, 2, 0, 0])]) == {GapReason.CONTENTION: 2}
+    assert tracker.settle(1, [Cpu(9, [0, 0, 0, 2, 0, 0, 0])]) == {GapReason.CONTENTION: 2}
 
 
 def test_losses_at_the_end_are_found_without_a_later_record() -> None:
     tracker = SequenceTracker(2)
-    assert tracker.settle(1, [Cpu(3, [3, 0, 0, 0, 0, 0]), Cpu(2, [0, 2, 0, 0, 0, 0])]) == {
+    assert tracker.settle(1, [Cpu(3, [3, 0, 0, 0, 0, 0, 0]), Cpu(2, [0, 2, 0, 0, 0, 0, 0])]) == {
         GapReason.RING: 3,
         GapReason.STORAGE: 2,
     }
@@ -86,14 +86,14 @@ def test_numbers_go_on_past_32_bits() -> None:
         start + 5,
         start + 4,
     ]
-    assert tracker.settle(1, [Cpu(start + 5, [0, 0, 0, 0, 0, 1])]) == {GapReason.READ: 1}
+    assert tracker.settle(1, [Cpu(start + 5, [0, 0, 0, 0, 0, 1, 0])]) == {GapReason.READ: 1}
 
 
 def test_losses_before_the_start_are_nobodys() -> None:
     tracker = SequenceTracker(1)
-    tracker.start(1, [Cpu(100, [7, 0, 0, 0, 0, 0])])
-    assert tracker.settle(1, [Cpu(100, [7, 0, 0, 0, 0, 0])]) == {}
-    assert tracker.settle(1, [Cpu(101, [8, 0, 0, 0, 0, 0])]) == {GapReason.RING: 1}
+    tracker.start(1, [Cpu(100, [7, 0, 0, 0, 0, 0, 0])])
+    assert tracker.settle(1, [Cpu(100, [7, 0, 0, 0, 0, 0, 0])]) == {}
+    assert tracker.settle(1, [Cpu(101, [8, 0, 0, 0, 0, 0, 0])]) == {GapReason.RING: 1}
 
 
 def test_refused_record_is_declared() -> None:

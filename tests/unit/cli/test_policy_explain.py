@@ -33,6 +33,7 @@ spec:
       - {key: debug, operator: DoesNotExist}
   filters: {nodes: [], relations: [perm_check, write]}
   arguments: false
+  rateLimit: {recordsPerSecond: 5000}
 ---
 apiVersion: headwater.dev/v1alpha1
 kind: ProvenancePolicy
@@ -75,6 +76,7 @@ def test_each_policy_says_whose_pods_and_what_it_leaves_out(policies: Path) -> N
         " and a label owner and no label debug"
     )
     assert "  arguments   not recorded" in web
+    assert "  at most     5000 records a second on each node" in web
     assert "nothing: suspended" in section(result.stdout, "elsewhere/resting")[1]
 
 
@@ -96,6 +98,7 @@ def test_a_pod_has_what_all_its_policies_leave_out_in_common(policies: Path) -> 
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("selected by all, web; goes to tenant acme\n")
     assert "  leaves out  relations: perm_check\n" in result.stdout
+    assert "at most" not in result.stdout
     alone = explain(policies, "--namespace", "shop")
     assert alone.stdout.startswith("selected by all; goes to tenant acme\n")
     assert "relations: read, perm_check\n" in alone.stdout

@@ -80,18 +80,20 @@ selectors = st.sampled_from(
 )
 compressions = st.builds(Compression, st.booleans(), st.booleans(), st.booleans())
 policies = st.builds(
-    lambda selector, filters, compression, arguments, suspend: dataclasses.replace(
+    lambda selector, filters, compression, arguments, limit, suspend: dataclasses.replace(
         default_policy(),
         selector=selector,
         filters=filters,
         compression=compression,
         arguments=arguments,
+        records_per_second=limit,
         suspend=suspend,
     ),
     selectors,
     st.builds(Filters, st.one_of(nodes, any_nodes), st.one_of(relations, any_relations)),
     compressions,
     st.booleans(),
+    st.sampled_from([None, None, 1, 5000]),
     st.booleans(),
 )
 compiled_policies = policies.map(compile_policy)
@@ -130,7 +132,8 @@ def meaning(one: Policy) -> object:
         {"app": "b"},
         {"tier": "a"},
     )
-    return flows, one.compression, [one.selector.matches(labels) for labels in trials]
+    limit = one.records_per_second
+    return flows, one.compression, limit, [one.selector.matches(labels) for labels in trials]
 
 
 @given(policies, policies)
@@ -217,6 +220,12 @@ def test_hash_of_the_default_policy_stays_the_same_between_releases() -> None:
     )
 
 
+def test_no_limit_leaves_the_text_that_agents_before_limits_read() -> None:
+    assert "rateLimit" not in json.loads(compile_policy(default_policy()).canonical)
+    limited = dataclasses.replace(default_policy(), records_per_second=7)
+    assert json.loads(compile_policy(limited).canonical)["rateLimit"] == {"recordsPerSecond": 7}
+
+
 def test_selector_without_any_pod_records_nothing() -> None:
     impossible = PodSelector(
         (Requirement("app", Operator.EXISTS), Requirement("app", Operator.DOES_NOT_EXIST))
@@ -252,6 +261,11 @@ def test_combination_records_whatever_any_member_records(members: list[CompiledP
     assert combined.compress_edges is all(member.compress_edges for member in effective)
     assert combined.duplicate is any(member.duplicate for member in effective)
     assert combined.arguments is (Relation.ARG not in combined.relations_off)
+    limits = [member.records_per_second for member in effective]
+    if None in limits or not limits:
+        assert combined.records_per_second is None
+    else:
+        assert combined.records_per_second == max(limit for limit in limits if limit)
 
 
 @given(st.lists(compiled_policies, max_size=4))

@@ -40,6 +40,7 @@ def compiled(
             Filters(frozenset(nodes), frozenset(without)),
             Compression(True, True, False),
             arguments=True,
+            records_per_second=None,
             suspend=suspend,
             place=Place(""),
         )
