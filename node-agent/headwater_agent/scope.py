@@ -44,7 +44,8 @@ class SlotConfig:
         high = sum(1 << relation - 64 for relation in self.relations_off if relation >= 64)
         vertices = sum(1 << vertex for vertex in self.vertices_off)
         limit = self.records_per_second
-        record_ns = 0 if limit is None else round(_SECOND_NS / limit)
+        # Rounded up: a share that is too small lets more pass than the limit.
+        record_ns = 0 if limit is None else -(-_SECOND_NS // limit)
         return _CONFIG.pack(low, high, vertices, self.epoch, int(self.flags), record_ns)
 
 

@@ -107,10 +107,13 @@ def test_config_is_packed_as_layout_says() -> None:
     assert len(packed.pack()) == SLOT_CONFIG.itemsize
 
 
-@pytest.mark.parametrize(("limit", "record_ns"), [(1, 10**9), (3, 333_333_333), (10**7, 100)])
+@pytest.mark.parametrize(
+    ("limit", "record_ns"), [(1, 10**9), (3, 333_333_334), (9_600_000, 105), (10**7, 100)]
+)
 def test_rate_limit_is_packed_as_a_records_share_of_a_second(limit: int, record_ns: int) -> None:
     packed = SlotConfig(9, SlotFlag.ACTIVE, records_per_second=limit).pack()
     assert struct.unpack("<QQIIII", packed)[-1] == record_ns
+    assert 10**9 // record_ns <= limit  # never more a second than the policy says
 
 
 def test_per_cpu_values_come_one_by_one_without_padding(maps: Any) -> None:
