@@ -102,7 +102,6 @@ static __always_inline bool hw_is_segment(struct hw_context *context, struct ino
  */
 HW_LSM(mmap_file, HW_MMAP_FILE_ARGUMENTS)
 {
-	bool shared = flags & MAP_SHARED;
 	u8 relation =
 		HW_RELATION_MMAP_PRIVATE +
 		(hw_opaque(flags) & MAP_SHARED) * (HW_RELATION_MMAP - HW_RELATION_MMAP_PRIVATE);
@@ -112,10 +111,10 @@ HW_LSM(mmap_file, HW_MMAP_FILE_ARGUMENTS)
 	if (!file || !hw_begin(&context, slot) || hw_is_segment(&context, file->f_inode))
 		return;
 	if (hw_relation_off(context.config, relation))
-		object = shared ? hw_ready_file(&context, file) : 0;
+		object = relation == HW_RELATION_MMAP ? hw_ready_file(&context, file) : 0;
 	else
 		object = hw_file_flow(&context, relation, file, true, protection, 0);
-	if (object && shared && !hw_channel_of(file->f_inode))
-		hw_add_mapping(&context, file->f_inode, object->id,
-			       (u32)file->f_mode & FMODE_WRITE);
+	/* Asked of what is kept anyway: one more value would not fit kernel 6.1's stack. */
+	if (object && hw_opaque(relation) == HW_RELATION_MMAP && !hw_channel_of(file->f_inode))
+		hw_add_mapping(&context, file->f_inode, (u32)file->f_mode & FMODE_WRITE);
 }

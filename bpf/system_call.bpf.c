@@ -395,7 +395,7 @@ HW_PART(sys_exit, hw_exit_after)
 	if (step->traits & HW_STEP_OPENS)
 		hw_step_named(&context, object, file);
 	else if (hw_argument(regs, 3) & MAP_SHARED)
-		hw_add_mapping(&context, inode, object->id, HW_GET(file, f_mode) & FMODE_WRITE);
+		hw_add_mapping(&context, inode, HW_GET(file, f_mode) & FMODE_WRITE);
 	return 0;
 }
 

@@ -62,8 +62,6 @@ static __always_inline bool hw_begin(struct hw_context *context, u32 slot)
 	context->self = 0;
 	context->marks = 0;
 	context->left = 0;
-	/* Opaque: or it is taken from a pointer that is 0, which the verifier refuses. */
-	context->no_place = hw_opaque(HW_LOSS_RING);
 	return true;
 }
 

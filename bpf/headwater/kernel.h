@@ -57,6 +57,7 @@ struct super_block;
 #define ATTR_GID (1 << 2)
 #define ATTR_SIZE (1 << 3)
 
+#define EEXIST 17
 #define S_PRIVATE (1 << 9)
 #define SOCKFS_MAGIC 0x534f434b
 #define SHM_RDONLY 010000

@@ -22,36 +22,40 @@ static __always_inline bool hw_await_moved(struct hw_object *object)
  * mapping process finds it at each of its flows. Who makes the entry moves it, alone:
  * the entry is what the object was when the mark that sends everybody there was set.
  * Nobody else may write an entry, for it may be in use already.
+ *
+ * Returns the object's id, 0 when it is not there.
  */
-static __always_inline bool hw_share_object(struct hw_context *context, struct inode *inode)
+static __always_inline u64 hw_share_object(struct hw_context *context, struct inode *inode)
 {
 	struct hw_object *entry, *object = hw_inode_state(inode);
-	u32 attempt;
+	u32 attempt, lost = HW_LOSS_CONTENTION;
 	u64 id, state;
+	int error;
 
 	if (!object)
-		return false;
-	if (*(volatile u64 *)&object->state & HW_STATE_MOVED)
-		return true;
+		return 0;
 	id = object->id;
-	if (shared_objects.insert(&id, object)) {
+	if (*(volatile u64 *)&object->state & HW_STATE_MOVED)
+		return id;
+	error = shared_objects.insert(&id, object);
+	if (error) {
 		if (hw_await_moved(object))
-			return true;
-		hw_lose(context->slot,
-			shared_objects.lookup(&id) ? HW_LOSS_CONTENTION : HW_LOSS_STORAGE);
-		return false;
+			return id;
+		if (error != -EEXIST)
+			lost = HW_LOSS_STORAGE;
+	} else {
+		entry = shared_objects.lookup(&id);
+		for (attempt = 0; entry && attempt < HW_ATTEMPTS; attempt++) {
+			state = *(volatile u64 *)&object->state & ~HW_STATE_MOVED;
+			entry->state = state;
+			if (__sync_val_compare_and_swap(&object->state, state,
+							state | HW_STATE_MOVED) == state)
+				return id;
+		}
+		shared_objects.delete(&id);
 	}
-	entry = shared_objects.lookup(&id);
-	for (attempt = 0; entry && attempt < HW_ATTEMPTS; attempt++) {
-		state = *(volatile u64 *)&object->state & ~HW_STATE_MOVED;
-		entry->state = state;
-		if (__sync_val_compare_and_swap(&object->state, state, state | HW_STATE_MOVED) ==
-		    state)
-			return true;
-	}
-	shared_objects.delete(&id);
-	hw_lose(context->slot, HW_LOSS_CONTENTION);
-	return false;
+	hw_lose(context->slot, lost);
+	return 0;
 }
 
 /* The acting task's memory has an object of shared_objects mapped. */
@@ -80,10 +84,12 @@ static __always_inline void hw_list_mapping(struct hw_context *context, u64 id, 
 	hw_lose(context->slot, HW_LOSS_MAPPINGS);
 }
 
-static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode, u64 id,
+static __always_inline void hw_add_mapping(struct hw_context *context, struct inode *inode,
 					   bool writable)
 {
-	if (hw_share_object(context, inode))
+	u64 id = hw_share_object(context, inode);
+
+	if (id)
 		hw_list_mapping(context, id, writable);
 }
 

@@ -31,12 +31,14 @@ struct hw_context {
 	u32 epoch;
 	u32 flags;
 	u32 marks; /* HW_MARK_* of the acting task */
-	u32 no_place; /* HW_LOSS_* of a record that has got no place in the ring */
 	u64 left; /* the cgroup that the acting task's process left, 0: none */
 	struct hw_slot_config *config;
 	struct task_struct *task;
 	struct hw_task_state *self; /* the acting task's */
 };
+
+/* In a context's flags: its slot's rate limit has refused a record. A field would not fit the stack. */
+#define HW_BEYOND_RATE (1U << 31)
 
 /* A slot may record as much at once as its rate limit allows in this time. */
 #define HW_RATE_BURST_NS 1000000000ULL
@@ -49,19 +51,21 @@ struct hw_context {
  */
 static __always_inline bool hw_rate_allows(struct hw_context *context)
 {
-	u32 record_ns = context->config->record_ns, slot = context->slot;
 	u64 *filled, until, now;
+	u32 record_ns;
 
-	if (!record_ns)
+	if (!context->config->record_ns)
 		return true;
-	filled = rates.lookup(&slot);
+	/* In an order that keeps one value over a call: more would not fit kernel 6.1's stack. */
+	now = bpf_ktime_get_ns();
+	filled = rates.lookup(&context->slot);
 	if (!filled)
 		return true;
-	now = bpf_ktime_get_ns();
+	record_ns = *(volatile u32 *)&context->config->record_ns;
 	until = *(volatile u64 *)filled;
 	if (until > now) {
 		if (until - now > HW_RATE_BURST_NS - record_ns) {
-			context->no_place = HW_LOSS_RATE;
+			context->flags |= HW_BEYOND_RATE;
 			return false;
 		}
 	} else if (__sync_val_compare_and_swap(filled, until, now + record_ns) == until) {
@@ -118,10 +122,10 @@ static __always_inline void hw_lose(u32 slot, u32 reason)
 	__sync_fetch_and_add(&counter->captured, 1);
 }
 
-/* Why a record has got no place in the ring: HW_LOSS_RING (0) or HW_LOSS_RATE, for the verifier. */
+/* Why a record has got no place in the ring. */
 static __always_inline u32 hw_no_place(struct hw_context *context)
 {
-	return hw_opaque(context->no_place) & HW_LOSS_RATE;
+	return hw_opaque(context->flags) / HW_BEYOND_RATE * HW_LOSS_RATE;
 }
 
 static __always_inline void hw_lose_placeless(struct hw_context *context)
