@@ -83,7 +83,7 @@ async def deliver(nats: EmbeddedNats, load: bytes, *, rounds: int = 5, stop: boo
         await asyncio.sleep(0.1)
         if stop:
             balance = (await agent.stop())[TENANT]
-            assert balance.balances
+            assert balance.balances, agent.deliveries()
         else:
             await kill(agent)
 
