@@ -127,6 +127,7 @@ lint: setup ## style, types, import rules, licences, links
 		|| status=1; \
 	$(PYTHON) setup/definitions.py --check || status=1; \
 	$(PYTHON) setup/coverage.py --check || status=1; \
+	$(PYTHON) setup/contract.py --check || status=1; \
 	$(PYTHON) setup/checks.py || status=1; \
 	[ $$status = 0 ] && echo "lint: clean" || { echo "lint: see above" >&2; exit 1; }
 
@@ -141,8 +142,9 @@ definitions: setup ## crds/ from setup/definitions/
 	@$(PYTHON) setup/definitions.py
 
 .PHONY: documents
-documents: setup ## docs/coverage.md and the table of docs/hooks.md, from the code
+documents: setup ## docs/coverage.md, the table of docs/hooks.md and what docs/stream-contract.md shows
 	@$(PYTHON) setup/coverage.py
+	@$(PYTHON) setup/contract.py
 
 .PHONY: bench
 bench: setup ## all benchmarks; figures of record are in docs/performance.md

@@ -17,7 +17,7 @@ ROOT = Path(__file__).resolve().parent.parent
 LICENCES = {"bpf/": "GPL-2.0 OR BSD-2-Clause"}
 """Licence by directory; Apache-2.0 elsewhere."""
 
-WITHOUT_COMMENTS = {".json", ".svg", ".txt", ".typed", ".md", ".csv", ".sum"}
+WITHOUT_COMMENTS = {".export", ".json", ".svg", ".txt", ".typed", ".md", ".csv", ".sum"}
 """Kinds of files that cannot say it, or are documents: the repository's licence covers them, as it
 does the tests' corpora, in which the first line matters."""
 

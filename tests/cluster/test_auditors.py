@@ -39,6 +39,7 @@ from tests.cluster.control_plane import ROOT, ControlPlane, wait_until
 from tests.cluster.nats_server import NatsServers, client_of, timed
 from tests.cluster.operator_process import HEADWATER, SYSTEM, TENANTS, install
 from tests.cluster.platform_team import INTERVAL_S, SECRETS, Platform, operating_platform
+from tests.integration.nats import nodejs
 
 LOG = ROOT / "build" / "cluster" / "operator-auditors.log"
 
@@ -595,6 +596,29 @@ def test_auditor_library_reads_with_the_secrets_files(
     assert done.returncode == 0, done.stderr
     assert "message 2:" in done.stderr
     assert "message 1:" not in done.stderr, "it goes on where the consumer stood"
+
+
+def test_an_auditor_in_another_language_reads_with_the_secrets_files(
+    team: Team, tmp_path: Path
+) -> None:
+    """Node.js, by docs/stream-contract.md: the consumer is there, answers go to its own inbox."""
+    team.apply("nodejs")
+    team.wait("nodejs")
+    for entry, content in team.secret("nodejs").items():
+        (tmp_path / entry).write_bytes(content)
+    asyncio.run(team.publish("graph", "gap"))
+    node = nodejs.prepare(tmp_path)
+    options = {"--server": "servers", "--consumer": "consumer", "--inbox-prefix": "inbox-prefix"}
+    words = ["--credentials", "auditor.creds", "--tenant", team.name]
+    for option, entry in options.items():
+        words += [option, (tmp_path / entry).read_text()]
+    audited = nodejs.audit(node, tmp_path, *words)
+    assert audited.stderr == ""
+    assert audited.said["problems"] == [
+        "message 1: it is not signed",
+        "message 2: it is not signed",
+    ], "the test's messages, which nobody signed, have come"
+    assert nodejs.audit(node, tmp_path, *words).said["problems"] == []
 
 
 def test_a_person_reads_as_an_auditor_through_kubectl(

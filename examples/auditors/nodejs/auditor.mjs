@@ -1,10 +1,15 @@
 // SPDX-License-Identifier: Apache-2.0
-// An auditor without any of Headwater's code: it reads a tenant's stream as docs/record-format.md
+// An auditor without any of Headwater's code: it reads a tenant's stream as docs/stream-contract.md
 // says, checks that nothing is missing and that every message is its node's, and counts what it saw.
 //
 //   npm ci      (Node.js 18 or later; three packages, pinned by digest)
 //   node auditor.mjs --server nats://127.0.0.1:4222 --credentials acme.creds --tenant acme \
 //       [--operator-key O...] [--durable NAME] [--once]
+//
+// In a cluster, with what stands in a ProvenanceAuditor's Secret, the consumer is there already:
+//
+//   node auditor.mjs --server "$(cat servers)" --credentials auditor.creds --tenant acme \
+//       --consumer "$(cat consumer)" --inbox-prefix "$(cat inbox-prefix)" [--ca ca.crt]
 //
 // With --once it ends after what is stored now. It prints one JSON object at its end. Exit status: 0
 // when everything is in order, 1 when something is missing, altered or forged, 2 for wrong words.
@@ -144,13 +149,13 @@ class Account {
   }
 
   check(message, node, origin) {
-    const text = signedText(this.tenant, message);
-    const [key, signature] = (message.headers.get('Hw-Sig') ?? '').split(' ');
-    const link = /^(\d+) (\d+) ([0-9a-f]{64})$/.exec(message.headers.get('Hw-Chain') ?? '');
+    const [key, signature] = (message.headers?.get('Hw-Sig') ?? '').split(' ');
+    const link = /^(\d+) (\d+) ([0-9a-f]{64})$/.exec(message.headers?.get('Hw-Chain') ?? '');
     if (!signature || !link) {
       this.problems.push(`message ${message.seq}: it is not signed`);
       return false;
     }
+    const text = signedText(this.tenant, message);
     const bytes = [key, signature].map((each) => Buffer.from(each, 'base64url'));
     if (bytes[0].length !== 32 || !isSigned(bytes[0], bytes[1], text)) {
       this.problems.push(`message ${message.seq}: its node did not sign this`);
@@ -219,6 +224,9 @@ function words() {
         tenant: { type: 'string' },
         'operator-key': { type: 'string', multiple: true, default: [] },
         durable: { type: 'string', default: 'nodejs-auditor' },
+        consumer: { type: 'string' },
+        'inbox-prefix': { type: 'string', default: '_INBOX' },
+        ca: { type: 'string' },
         once: { type: 'boolean', default: false },
       },
     });
@@ -233,20 +241,23 @@ function words() {
 
 const chosen = words();
 const connection = await connect({
-  servers: chosen.server,
+  servers: chosen.server.split(','),
   authenticator: credsAuthenticator(readFileSync(chosen.credentials)),
+  inboxPrefix: chosen['inbox-prefix'],
+  tls: chosen.ca ? { caFile: chosen.ca } : undefined,
 });
 const account = new Account(chosen.tenant, chosen['operator-key']);
 const manager = await jetstreamManager(connection, { checkAPI: false });
-await manager.consumers.add(STREAM, {
-  durable_name: chosen.durable,
-  ack_policy: AckPolicy.Explicit,
-  deliver_policy: DeliverPolicy.All,
-  max_ack_pending: 1024,
-});
+if (!chosen.consumer)
+  await manager.consumers.add(STREAM, {
+    durable_name: chosen.durable,
+    ack_policy: AckPolicy.Explicit,
+    deliver_policy: DeliverPolicy.All,
+    max_ack_pending: 512,
+  });
 const consumer = await jetstream(connection, { checkAPI: false }).consumers.get(
   STREAM,
-  chosen.durable,
+  chosen.consumer ?? chosen.durable,
 );
 if (!chosen.once || (await consumer.info()).num_pending) {
   const messages = await consumer.consume({ max_messages: 500 });

@@ -343,13 +343,22 @@ def _auditor_template(scope: AuditorScope) -> dict[str, Any]:
     if scope is AuditorScope.ANY_CONSUMER:
         return {"pub": {"allow": auditor_subjects()}, "sub": {"allow": [AUDITOR_INBOX]}}
     own = "{{name()}}"
-    allowed = [
-        f"$JS.API.STREAM.INFO.{STREAM_NAME}",
-        f"$JS.API.CONSUMER.INFO.{STREAM_NAME}.{own}",
-        f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_NAME}.{own}",
-        f"$JS.ACK.{STREAM_NAME}.{own}.>",
-    ]
+    allowed = own_consumer_subjects(own)
     return {"pub": {"allow": allowed}, "sub": {"allow": [f"{auditor_inbox(own)}.>"]}}
+
+
+def own_consumer_subjects(consumer: str) -> list[str]:
+    """Return what an auditor may publish to that was given one consumer.
+
+    Args:
+        consumer: its name.
+    """
+    return [
+        f"$JS.API.STREAM.INFO.{STREAM_NAME}",
+        f"$JS.API.CONSUMER.INFO.{STREAM_NAME}.{consumer}",
+        f"$JS.API.CONSUMER.MSG.NEXT.{STREAM_NAME}.{consumer}",
+        f"$JS.ACK.{STREAM_NAME}.{consumer}.>",
+    ]
 
 
 def auditor_subjects() -> list[str]:
