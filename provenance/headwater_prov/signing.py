@@ -17,9 +17,10 @@ checks. An implementation in another language needs ``docs/record-format.md`` on
 from __future__ import annotations
 
 import re
-from base64 import urlsafe_b64decode, urlsafe_b64encode
+from binascii import a2b_base64, b2a_base64
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from hashlib import sha256
 from typing import Final, Protocol
 
@@ -40,6 +41,8 @@ _DIGEST = rf"[0-9a-f]{{{2 * DIGEST_BYTES}}}"
 _CHAIN = re.compile(rf"({_POSITION}) (0|{_POSITION}) ({_DIGEST})", re.ASCII)
 _RANGE = re.compile(rf"({_POSITION})-({_POSITION}) ({_DIGEST})", re.ASCII)
 _VOIDS_MAX = 4096
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_", b"+/")
 
 
 class NodeSigner(Protocol):
@@ -157,6 +160,7 @@ def signed_text(tenant: str, subject: str, headers: Mapping[str, str], payload: 
     return text.encode("utf-8", "surrogateescape")
 
 
+@lru_cache(maxsize=256)
 def _is_signed(name: str) -> bool:
     folded = name.lower()
     if folded.startswith("hw-"):
@@ -182,10 +186,16 @@ def parse_signature(value: str) -> tuple[bytes, bytes]:
     """
     fields = value.split(" ")
     if len(fields) == 2:
-        public, signature = map(decode_base64url, fields)
+        public, signature = _decode_public(fields[0]), decode_base64url(fields[1])
         if len(public) == PUBLIC_KEY_BYTES and len(signature) == SIGNATURE_BYTES:
             return public, signature
     raise ValueError(f'{Header.SIGNATURE}: "{value[:160]}" is not "public-key signature"')
+
+
+@lru_cache(maxsize=256)
+def _decode_public(text: str) -> bytes:
+    """A stream has few keys and very many signatures by each."""
+    return decode_base64url(text)
 
 
 def is_signature(public: bytes, signature: bytes, text: bytes) -> bool:
@@ -205,7 +215,7 @@ def is_signature(public: bytes, signature: bytes, text: bytes) -> bool:
 
 def encode_base64url(data: bytes) -> str:
     """base64url (RFC 4648) without padding."""
-    return urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return b2a_base64(data, newline=False).rstrip(b"=").translate(_TO_URL).decode("ascii")
 
 
 def decode_base64url(text: str) -> bytes:
@@ -215,7 +225,7 @@ def decode_base64url(text: str) -> bytes:
         ValueError: if the text is not what that writes: every value has one spelling.
     """
     try:
-        data = urlsafe_b64decode(text + "=" * (-len(text) % 4))
+        data = a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4))
     except ValueError as error:
         raise ValueError(f'"{text[:80]}" is not base64url') from error
     if encode_base64url(data) != text:

@@ -13,6 +13,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass
 from enum import StrEnum
+from functools import lru_cache
 from typing import Final
 
 from headwater_prov.vocabulary import RecordClass
@@ -89,6 +90,7 @@ def subject(node: str, record_class: RecordClass) -> str:
     return f"{SUBJECT_ROOT}.{node}.{record_class}"
 
 
+@lru_cache(maxsize=1024)
 def parse_subject(text: str) -> tuple[str, RecordClass]:
     """Node token and class of a subject.
 

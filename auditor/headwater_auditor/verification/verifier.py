@@ -45,7 +45,7 @@ class StreamVerifier:
     def __init__(self, tenant: str, operators: Collection[str]) -> None:
         self._tenant = tenant
         self._operators = frozenset(operators)
-        self._chains: dict[ChainName, ChainVerifier] = {}
+        self._chains: dict[tuple[str, str, bytes], ChainVerifier] = {}
         self._rejected: list[tuple[Finding, Claim | None]] = []
         self._rejected_more = 0
         self.messages = 0
@@ -65,13 +65,13 @@ class StreamVerifier:
         kind, reason = FindingKind.FORGED, "is no message of an agent"
         try:
             header = parse_header(message.subject, headers, stream_sequence=message.sequence)
-            if Header.SIGNATURE.value not in headers:
+            if Header.SIGNATURE not in headers:
                 reason = "nobody signed it"
                 raise ValueError
             kind, reason = FindingKind.ALTERED, "is not what its node signed"
-            link = ChainLink.parse(headers.get(Header.CHAIN.value, ""))
+            link = ChainLink.parse(headers.get(Header.CHAIN, ""))
             claim = header.node, header.load, link.position
-            public, signature = parse_signature(headers[Header.SIGNATURE.value])
+            public, signature = parse_signature(headers[Header.SIGNATURE])
             text = signed_text(self._tenant, message.subject, headers, message.payload)
         except ValueError as error:
             self._reject(message, kind, f"{reason}: {error}".rstrip(": "), claim)
@@ -79,10 +79,10 @@ class StreamVerifier:
         if not is_signature(public, signature, text):
             self._reject(message, kind, f"{reason}: the signature is wrong", claim)
             return
-        name = ChainName(header.node, header.load, public)
+        name = header.node, header.load, public
         chain = self._chains.get(name)
         if chain is None:
-            chain = self._chains[name] = ChainVerifier(name, self.messages)
+            chain = self._chains[name] = ChainVerifier(ChainName(*name), self.messages)
         if chain.add(link, text_digest(text), message.sequence):
             self._enter(chain, header, message)
 
@@ -94,13 +94,13 @@ class StreamVerifier:
             if header.record_class is RecordClass.GAP:
                 document = self._decode(message)
                 reason = str(parse_document(document).gaps[0].reason)
-                if Header.VOID.value in headers:
-                    chain.add_voids(parse_voids(headers[Header.VOID.value]))
+                if Header.VOID in headers:
+                    chain.add_voids(parse_voids(headers[Header.VOID]))
             elif header.record_class is RecordClass.CHECKPOINT:
                 checkpoint = parse_checkpoint(self._decode(message))
                 if (checkpoint.origin, checkpoint.position) != (
                     header.origin,
-                    ChainLink.parse(headers[Header.CHAIN.value]).position,
+                    ChainLink.parse(headers[Header.CHAIN]).position,
                 ):
                     raise ValueError("the checkpoint is another chain's")
                 chain.add_checkpoint(checkpoint)
@@ -111,7 +111,7 @@ class StreamVerifier:
             self._reject(message, FindingKind.FORGED, f"is signed and malformed: {error}", None)
 
     def _decode(self, message: StoredMessage) -> bytes:
-        return decode_payload(message.payload, message.headers.get(Header.ENCODING.value))
+        return decode_payload(message.payload, message.headers.get(Header.ENCODING))
 
     def _reject(
         self,
