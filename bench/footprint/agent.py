@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from headwater_agent.layout import SLOTS
+from headwater_agent.layout import SLOTS, Loss
 from headwater_agent.node import NodeIdentity
 from headwater_agent.publish import PublishWindow
 from headwater_agent.reader import CpuCounters
@@ -89,7 +89,9 @@ class SteadyKernel:
 
     def read(self, slots: list[int]) -> Mapping[int, list[CpuCounters]]:
         numbers = self._captured if self._ring.is_done else [0] * len(self._captured)
-        return {slot: [CpuCounters(number, (0,) * 6) for number in numbers] for slot in slots}
+        return {
+            slot: [CpuCounters(number, (0,) * len(Loss)) for number in numbers] for slot in slots
+        }
 
     def configure(self, slot: int, epoch: int, policy: CompiledPolicy) -> None:
         assert (slot, epoch) == (1, 1)

@@ -62,6 +62,13 @@ class BatchLimits:
     max_records: int = 4096
     """Captured records in a document."""
 
+    total_bytes: int = 16 * 1024 * 1024
+    """JSON under way for all tenants together, so that many of them busy at once stay within the
+    agent's 120 MB: beyond 32 tenants documents are cut sooner. Buffers take up to twice as much."""
+
+    share_min_bytes: int = 64 * 1024
+    """What a document of one of very many tenants may have all the same: each message is signed."""
+
 
 @dataclass(slots=True)
 class BatchStatistics:

@@ -296,9 +296,12 @@ class Pipeline:
             max_objects=self._max_objects,
         )
         self._tenants[name] = tenant
-        share = max(1024, self._max_objects // len(self._tenants))
+        count, limits = len(self._tenants), self._limits
+        share = max(1024, self._max_objects // count)
+        share_bytes = max(limits.share_min_bytes, limits.total_bytes // count)
         for other in self._tenants.values():
             other.max_objects = share
+            other.renderer.max_bytes = min(limits.max_bytes, share_bytes)
         return tenant
 
     def _enter_epoch(self, slot: int, token: int, cpu: int, sequence: int) -> Renderer | None:

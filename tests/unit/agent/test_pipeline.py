@@ -10,8 +10,9 @@ from random import Random
 import prov.model
 import pytest
 import zstandard
-from headwater_agent.batch import Batch
+from headwater_agent.batch import Batch, BatchLimits
 from headwater_agent.layout import Loss
+from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_prov.reading import parse_document
 from headwater_prov.validation import Rule, Validator
 from headwater_prov.vocabulary import GapReason, Relation
@@ -21,7 +22,7 @@ from jsonschema import Draft202012Validator
 
 from bench.pipeline.simulation import Process, SimulatedKernel
 from bench.pipeline.workloads import random_workload
-from tests.unit.agent.harness import KEYS, Fed, document_of, feed, graphs, validate
+from tests.unit.agent.harness import KEYS, NODE, Fed, document_of, feed, graphs, validate
 
 SCHEMAS = Path(__file__).parents[3] / "docs" / "schema"
 
@@ -292,3 +293,15 @@ def test_binding_that_would_mix_tenants_is_refused(
     fed = feed(SimulatedKernel(Random(1)), {1: "alpha"}, lambda: None)
     with pytest.raises(ValueError, match=message):
         fed.bind(slot, tenant, epoch)
+
+
+def test_documents_of_many_tenants_are_cut_sooner() -> None:
+    """Together they are within a bound, and none becomes as small as to be dear."""
+    limits = BatchLimits(max_bytes=40_000, total_bytes=100_000, share_min_bytes=10_000)
+    pipeline = Pipeline(NODE, limits=limits)
+    expected = {1: 40_000, 2: 40_000, 4: 25_000, 10: 10_000, 20: 10_000}
+    for count in range(1, 21):
+        pipeline.bind(SlotBinding(count, f"tenant-{count}", count, "policy", False), b"k" * 32)
+        if count in expected:
+            sizes = {tenant.renderer.max_bytes for tenant in pipeline.tenants.values()}
+            assert sizes == {expected[count]}
