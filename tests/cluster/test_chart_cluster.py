@@ -195,20 +195,40 @@ def test_from_install_to_uninstall(
 
     # It can be installed again over what has stayed, and taken away with all.
     helm.run("install", RELEASE, CHART, *given, "--set", "definitions.keep=false")
+    await_kinds_served(api)
     helm.run("uninstall", RELEASE)
     assert not everything_of_the_release(cluster)
-    await_no_definitions(cluster.api)
+    await_no_definitions(api)
+
+
+def await_kinds_served(api: Api) -> None:
+    """An API server that ends a definition whose storage it is still making may never end it.
+
+    It says `InstanceDeletionFailed: storage is (re)initializing` and tries again ever more rarely
+    (seen on 1.36 for over 90 s).
+    """
+    group = "/apis/headwater.dev/v1alpha1"
+    names = [path.stem.partition(".")[0] for path in (ROOT / "crds").glob("*.yaml")]
+
+    def are_served() -> bool:
+        return not any(api.exchange("GET", f"{group}/{name}").is_refusal for name in names)
+
+    wait_until(are_served, what="the kinds are served", timeout_s=60)
 
 
 def await_no_definitions(api: Api) -> None:
     """Helm does not wait until definitions have ended; the next release could not own them."""
     path = "/apis/apiextensions.k8s.io/v1/customresourcedefinitions"
 
-    def are_gone() -> bool:
-        names = [each["metadata"]["name"] for each in api.get(path)["items"]]
-        return not any(name.endswith(".headwater.dev") for name in names)
+    def left() -> list[Object]:
+        found = api.get(path)["items"]
+        return [one for one in found if one["metadata"]["name"].endswith(".headwater.dev")]
 
-    wait_until(are_gone, what="the definitions are gone")
+    try:
+        wait_until(lambda: not left(), what="the definitions are gone", timeout_s=60)
+    except TimeoutError as too_late:
+        why = {one["metadata"]["name"]: one["status"].get("conditions") for one in left()}
+        raise AssertionError(f"definitions that did not end: {why}") from too_late
 
 
 def everything_of_the_release(cluster: ControlPlane) -> list[Object]:
@@ -273,6 +293,7 @@ def test_namespace_is_made_and_helm_test_runs_in_it(
             assert "Succeeded" in tested.result()
         wait_until(lambda: api.exchange("GET", pod).status == 404, what="the pod is gone")
     finally:
+        await_kinds_served(api)
         helm.run("uninstall", RELEASE)
         await_no_definitions(api)
     assert "deletionTimestamp" not in api.get("/api/v1/namespaces/made")["metadata"]
