@@ -17,7 +17,7 @@ from typing import Any
 
 import nats.errors
 import pytest
-from headwater_operator.accounts import KeyPair, Role, agent_user, claims
+from headwater_operator.accounts import KeyPair, Role, agent_user, applied_claims, claims
 from nats.aio.client import Client
 
 from tests.cluster.api import Api
@@ -342,6 +342,34 @@ def test_g5_forged_account_in_the_server_is_repaired(platform: Platform, is_futu
 
     with timed("account overwritten -> repaired"):
         wait_until(is_repaired, what="repaired")
+    assert asyncio.run(platform.publish(name)) == 1
+
+
+def test_g3_account_that_a_server_stores_and_does_not_apply_is_pushed_again(
+    platform: Platform,
+) -> None:
+    """What it gives back is as it should be; what it works by is not, and it would stay so."""
+    name = platform.tenant(quotas={"streamBytes": "2Mi"})
+    platform.wait(name)
+    assert asyncio.run(platform.publish(name)) == 1
+    good = platform.stored(platform.capture().capture_account.public)
+    assert good is not None
+    newer = claims.encode(
+        subject=good.subject,
+        name=good.name,
+        body=good.body,
+        signer=platform.installation().signing,
+        issued_at=good.issued_at + 1,
+    )
+    accounts = platform.servers.directory / "server-0" / "accounts"
+    (accounts / f"{good.subject}.jwt").write_text(newer)
+
+    async def ask() -> list[claims.Claims]:
+        async with client_of(platform.servers, platform.system()) as system:
+            return await applied_claims(system, good.subject, servers=1)
+
+    assert asyncio.run(ask()) == [good] != [platform.stored(good.subject)]
+    wait_until(lambda: asyncio.run(ask()) == [platform.stored(good.subject)], what="applied")
     assert asyncio.run(platform.publish(name)) == 1
 
 

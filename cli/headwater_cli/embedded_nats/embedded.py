@@ -7,6 +7,7 @@ see must come the same way as in a cluster. Started by `headwater trace` and `se
 Promises: G3 (the store survives any death), G5 (accounts), G8 (no orphan, restart after a crash).
 """
 
+import asyncio
 import importlib.metadata
 import logging
 import os
@@ -15,6 +16,8 @@ import shutil
 import sys
 import threading
 import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from pathlib import Path
@@ -25,17 +28,21 @@ from headwater_agent.publish import ConnectionOptions, UserToken
 from headwater_operator.accounts import (
     ROOM_FOR_GAPS_BYTES,
     AccountsError,
+    ClaimsRefusedError,
+    Connection,
     Credentials,
     KeyPair,
     OperatorKeys,
     Quotas,
     Role,
     agent_user,
+    applied_claims,
     check_reservations,
     check_tenant_name,
     connected,
     ensure_stream,
     push_account,
+    stored_claims,
     system_user,
     unrestricted_user,
 )
@@ -62,6 +69,7 @@ AGENT_TOKEN_LIFETIME_S = 3600.0
 _MANAGER_LIFETIME_S = 60.0
 _FREE_BYTES_MIN = 32 * 1024 * 1024
 _PORT_TRIES = 3
+_BRINGING_TRIES = 5
 
 
 class EmbeddedNats:
@@ -138,6 +146,7 @@ class EmbeddedNats:
                 self._storage_bytes = configuration.storage_limit(directory / "store", reserved)
             port = self._start_server(binary, directory, keys)
             self._access = NatsAccess(f"nats://127.0.0.1:{port}", keys)
+            self._load_capture_account()
             write_address(self.state, self._access.url)
         except AccountsError as error:
             self.stop()
@@ -211,6 +220,22 @@ class EmbeddedNats:
                 self._server = server
                 return port
         raise AssertionError("unreachable: the last try returns or raises")
+
+    def _load_capture_account(self) -> None:
+        """Have the server load the account that agents come to, before one does.
+
+        A tenant that is made in the moment in which the server loads it would not be in it
+        (`accounts.push` says how).
+        """
+
+        async def load() -> None:
+            user = agent_user(self.keys, "start", lifetime_s=_MANAGER_LIFETIME_S)
+            async with self._connect(user):
+                pass
+
+        # The caller's thread may have an event loop that runs.
+        with ThreadPoolExecutor(1) as thread:
+            thread.submit(asyncio.run, load()).result()
 
     def _write_configuration(
         self, directory: Path, keys: OperatorKeys, name: str, port: int
@@ -290,17 +315,17 @@ class EmbeddedNats:
             tenant = keys.ensure_tenant(name, wanted)
             system = system_user(keys, lifetime_s=_MANAGER_LIFETIME_S)
             async with self._connect(system) as connection:
-                await push_account(
+                await _bring(
                     connection,
                     account=tenant.account.public,
-                    token=keys.tenant_account_token(tenant),
+                    token=lambda: keys.tenant_account_token(tenant),
                     what=f"tenant {name}",
                 )
                 if name not in self._imported:
-                    await push_account(
+                    await _bring(
                         connection,
                         account=keys.capture_account.public,
-                        token=keys.capture_account_token(),
+                        token=keys.capture_account_token,
                         what="capture account",
                     )
             manager = unrestricted_user(tenant, "manager", lifetime_s=_MANAGER_LIFETIME_S)
@@ -360,6 +385,23 @@ class EmbeddedNats:
     def _connect(self, user: Credentials) -> AbstractAsyncContextManager[Client]:
         """Connect for a moment; the server may be between two lives, so try for some seconds."""
         return connected([self.url], user, attempts=10)
+
+
+async def _bring(
+    system: Connection, *, account: str, token: Callable[[], str], what: str
+) -> None:
+    """Push an account's token until the server works by it, or has the account not loaded."""
+    for _ in range(_BRINGING_TRIES):
+        await push_account(system, account=account, token=token(), what=what)
+        stored = await stored_claims(system, account, what)
+        if all(one == stored for one in await applied_claims(system, account, servers=1)):
+            return
+        log.warning("%s: the server works by another token than it stores; pushed again", what)
+        # Only a token that differs is news to the server, and tokens count seconds.
+        await asyncio.sleep(1.1)
+    raise ClaimsRefusedError(
+        f"{what}: the server stores its token and does not work by it", "start again"
+    )
 
 
 def find_server() -> Path:

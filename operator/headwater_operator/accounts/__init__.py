@@ -29,7 +29,12 @@ from headwater_operator.accounts.monitoring import (
     connected_users,
     measure_storage,
 )
-from headwater_operator.accounts.push import delete_accounts, push_account, stored_claims
+from headwater_operator.accounts.push import (
+    applied_claims,
+    delete_accounts,
+    push_account,
+    stored_claims,
+)
 from headwater_operator.accounts.quotas import (
     ROOM_FOR_GAPS_BYTES,
     Quotas,
@@ -74,6 +79,7 @@ __all__ = [
     "agent_token",
     "agent_user",
     "align_consumers",
+    "applied_claims",
     "auditor_inbox",
     "auditor_user",
     "check_reservations",

@@ -64,7 +64,7 @@ async def measure_storage(system: Client, ours: Collection[str]) -> Storage:
     """
     options = {"accounts": True, "limit": _ACCOUNTS_MAX}
     servers = total = others = 0
-    for answer in await _ask_all(system, "$SYS.REQ.SERVER.PING.JSZ", options):
+    for answer in await ask_all(system, "$SYS.REQ.SERVER.PING.JSZ", options):
         data = answer.get("data") or {}
         if data.get("disabled"):
             continue
@@ -95,7 +95,7 @@ async def connected_users(system: Client, account: str) -> list[ConnectedUser]:
     found: list[ConnectedUser] = []
     for page in range(_ACCOUNTS_MAX // _PAGE):
         options = {"auth": True, "limit": _PAGE, "offset": page * _PAGE}
-        answers = await _ask_all(system, f"$SYS.REQ.ACCOUNT.{account}.CONNZ", options)
+        answers = await ask_all(system, f"$SYS.REQ.ACCOUNT.{account}.CONNZ", options)
         is_more = False
         for answer in answers:
             data = answer.get("data") or {}
@@ -110,8 +110,20 @@ async def connected_users(system: Client, account: str) -> list[ConnectedUser]:
     return found
 
 
-async def _ask_all(system: Client, subject: str, options: dict[str, Any]) -> list[dict[str, Any]]:
-    """Ask every server; return the answers of those that are there."""
+async def ask_all(
+    system: Client, subject: str, options: dict[str, Any], *, servers: int | None = None
+) -> list[dict[str, Any]]:
+    """Ask every server; return the answers of those that are there.
+
+    Args:
+        system: a connection of the system account that may ask.
+        subject: of the request.
+        options: its body.
+        servers: how many there are, if that is known: nobody waits for more of them.
+
+    Raises:
+        ServerUnreachableError: no server answers.
+    """
     inbox = system.new_inbox()
     arrived: asyncio.Queue[Msg] = asyncio.Queue()
     answers: list[dict[str, Any]] = []
@@ -125,6 +137,8 @@ async def _ask_all(system: Client, subject: str, options: dict[str, Any]) -> lis
                 if (message.headers or {}).get("Status") == "503":
                     break
                 answers.append(json.loads(message.data))
+                if len(answers) == servers:
+                    break
         except TimeoutError:
             pass  # all have answered who are there
         await subscription.unsubscribe()

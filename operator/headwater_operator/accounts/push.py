@@ -2,7 +2,11 @@
 """Hand account tokens to a running server, and see that it took them over.
 
 Why: the server answers 200 and stores a token even when it then refuses to apply it, and the good
-one on its disk is overwritten; so what was pushed is read back. Called by the embedded NATS and by
+one on its disk is overwritten; so what was pushed is read back. What it stores is not what it works
+by, either: a token that arrives in the moment in which the server first loads that account is kept
+on disk and never applied (nats-server 2.15, `fetchAccount`: the older token that it has read is
+registered after the newer one was announced), and the same token sent again is no news to it. So
+what it has loaded is asked for, too. Called by the embedded NATS and by
 the operator's provisioning for each new or changed tenant; next comes `streams`.
 Promise: G5, G6 (one push changes one account).
 """
@@ -16,6 +20,7 @@ from nats.aio.client import Client
 from headwater_operator.accounts import claims
 from headwater_operator.accounts.errors import ClaimsRefusedError
 from headwater_operator.accounts.key_pair import KeyPair
+from headwater_operator.accounts.monitoring import ask_all
 
 _REQUEST_TIMEOUT_S = 5.0
 _READ_BACK = "look at the server's log, it says why; then push again"
@@ -47,6 +52,25 @@ async def push_account(system: Client, *, account: str, token: str, what: str) -
     stored = await _ask(system, f"$SYS.REQ.ACCOUNT.{account}.CLAIMS.LOOKUP", b"", what)
     if stored != data:
         raise ClaimsRefusedError(f"{what}: the server holds another token than pushed", _READ_BACK)
+
+
+async def applied_claims(
+    system: Client, account: str, *, servers: int | None = None
+) -> list[claims.Claims]:
+    """Return what each server works by that has an account loaded; the others will load what they
+    store.
+
+    Args:
+        system: a connection of the system account.
+        account: the account's public key.
+        servers: how many there are, if that is known.
+
+    Raises:
+        ServerUnreachableError: no server answers, or the user may not ask.
+    """
+    answers = await ask_all(system, f"$SYS.REQ.ACCOUNT.{account}.INFO", {}, servers=servers)
+    tokens = (str((answer.get("data") or {}).get("jwt") or "") for answer in answers)
+    return [found for found in map(claims.read, tokens) if found is not None]
 
 
 async def stored_claims(system: Client, account: str, what: str) -> claims.Claims | None:

@@ -22,8 +22,12 @@ Clock = Callable[[], float]
 
 _ANYTHING = {"allow": [">"]}
 
-PUSHING: Final = ("$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP")
-"""What it takes to hand accounts to a server and to read them back."""
+PUSHING: Final = (
+    "$SYS.REQ.CLAIMS.UPDATE",
+    "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+    "$SYS.REQ.ACCOUNT.*.INFO",
+)
+"""What it takes to hand accounts to a server, to read them back, and to see what it works by."""
 
 MANAGING: Final = (
     *PUSHING,

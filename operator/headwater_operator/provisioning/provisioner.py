@@ -353,6 +353,7 @@ class Provisioner:
                 name="capture",
                 body=body,
                 now=now,
+                is_looked_into=True,
             )
             self._captured = body
 

@@ -7,6 +7,7 @@ since, and the server takes whatever it is given. Called by `provisioner` and `t
 Promise: G5.
 """
 
+import logging
 import ssl
 from collections.abc import Mapping
 from contextlib import AbstractAsyncContextManager
@@ -15,6 +16,7 @@ from typing import Any
 from headwater_operator.accounts import (
     Connection,
     TenantAccount,
+    applied_claims,
     claims,
     connected,
     push_account,
@@ -23,6 +25,8 @@ from headwater_operator.accounts import (
 )
 from headwater_operator.provisioning.installation import Installation
 from headwater_operator.provisioning.settings import NatsSettings
+
+log = logging.getLogger(__name__)
 
 _MANAGER_LIFETIME_S = 60.0
 
@@ -70,6 +74,7 @@ class Server:
         body: Mapping[str, Any],
         now: int,
         is_forced: bool = False,
+        is_looked_into: bool = False,
     ) -> bool:
         """See that the server has an account as it should be.
 
@@ -80,18 +85,24 @@ class Server:
             body: what is to be claimed of it.
             now: seconds since 1970.
             is_forced: push it even if the server has just this.
+            is_looked_into: see that no server works by another token than it stores; some tenths of
+                a second.
 
         Returns:
             Whether it had to be pushed.
 
         Raises:
             ClaimsRefusedError: the server does not take it, or does not answer.
+            ServerUnreachableError: no server says what it works by.
         """
         signer = self._installation.signing
         stored = await stored_claims(system, account, name)
         if stored is not None and stored.issuer == signer.public:
             if stored.subject == account and stored.body == body and not is_forced:
-                return False
+                applied = await applied_claims(system, account) if is_looked_into else []
+                if all(one == stored for one in applied):
+                    return False
+                log.warning("NATS works by another token of account %s than it stores", name)
             # Of two servers that compare what they have the later one wins, whatever our clock did.
             now = max(now, stored.issued_at + 1)
         token = claims.encode(subject=account, name=name, body=body, signer=signer, issued_at=now)

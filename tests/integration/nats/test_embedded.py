@@ -15,10 +15,12 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from headwater_cli.embedded_nats import EmbeddedNats, NatsAccess
+from headwater_cli.embedded_nats import EmbeddedNats, NatsAccess, embedded
+from headwater_cli.embedded_nats.access import NATS
 from headwater_cli.embedded_nats.lock import is_held
 from headwater_cli.errors import Failure
 from headwater_operator.accounts import Quotas
+from nats.aio.client import Client
 
 from tests.integration.nats.batches import (
     Fates,
@@ -186,6 +188,31 @@ async def test_keeper_revives_a_killed_server_with_its_tenants(server: EmbeddedN
     await window.stop()
     assert server.url == url and server.restarts == 1
     assert window.statistics.stored == 3, fates
+
+
+async def test_g3_token_that_is_stored_and_not_applied_is_pushed_again(
+    server: EmbeddedNats, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As after a push in the moment in which the server loads the account: what it gives back is
+    the new token, what it works by the old one, and the same token again is no news."""
+    real = embedded.push_account
+    held: list[str] = []
+
+    async def push(system: Client, *, account: str, token: str, what: str) -> None:
+        if what == "capture account" and not held:
+            held.append(token)
+            stored = server.state / NATS / "accounts" / f"{account}.jwt"
+            assert stored.read_text() != token
+            stored.write_text(token)
+            return
+        await real(system, account=account, token=token, what=what)
+
+    monkeypatch.setattr(embedded, "push_account", push)
+    window = await connected_window(server)
+    await server.ensure_tenant("late", Quotas(stream_bytes=1024 * 1024))
+    await publish(window, [batch("late", 1)])
+    await window.stop()
+    assert held and window.statistics.stored == 1
 
 
 async def test_tenants_and_quotas_outlive_a_restart(tmp_path: Path) -> None:
