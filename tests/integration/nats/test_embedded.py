@@ -19,7 +19,7 @@ from headwater_cli.embedded_nats import EmbeddedNats, NatsAccess, embedded
 from headwater_cli.embedded_nats.access import NATS
 from headwater_cli.embedded_nats.lock import is_held
 from headwater_cli.errors import Failure
-from headwater_operator.accounts import Quotas
+from headwater_operator.accounts import Quotas, push_account
 from nats.aio.client import Client
 
 from tests.integration.nats.batches import (
@@ -195,7 +195,6 @@ async def test_g3_token_that_is_stored_and_not_applied_is_pushed_again(
 ) -> None:
     """As after a push in the moment in which the server loads the account: what it gives back is
     the new token, what it works by the old one, and the same token again is no news."""
-    real = embedded.push_account
     held: list[str] = []
 
     async def push(system: Client, *, account: str, token: str, what: str) -> None:
@@ -205,7 +204,7 @@ async def test_g3_token_that_is_stored_and_not_applied_is_pushed_again(
             assert stored.read_text() != token
             stored.write_text(token)
             return
-        await real(system, account=account, token=token, what=what)
+        await push_account(system, account=account, token=token, what=what)
 
     monkeypatch.setattr(embedded, "push_account", push)
     window = await connected_window(server)
