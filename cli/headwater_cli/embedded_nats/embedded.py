@@ -387,9 +387,7 @@ class EmbeddedNats:
         return connected([self.url], user, attempts=10)
 
 
-async def _bring(
-    system: Connection, *, account: str, token: Callable[[], str], what: str
-) -> None:
+async def _bring(system: Connection, *, account: str, token: Callable[[], str], what: str) -> None:
     """Push an account's token until the server works by it, or has the account not loaded."""
     for _ in range(_BRINGING_TRIES):
         await push_account(system, account=account, token=token(), what=what)
