@@ -210,6 +210,7 @@ async def main(directory: Path, tenants: int, rate: int, seconds: float) -> dict
             tenant_key=lambda tenant: tenant_key(nats.state, tenant),
             send=send,
             settings=AgentSettings(ring=RingSettings(poll_timeout_s=0.01)),
+            spool=nats.state,
         )
         agents.append(agent)
         await agent.start()

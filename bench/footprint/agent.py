@@ -135,6 +135,7 @@ async def main(directory: Path, rate: int, seconds: float) -> list[dict[str, Any
             tenant_key=lambda tenant: tenant_key(nats.state, tenant),
             send=window.put,
             settings=AgentSettings(),
+            spool=directory,
         )
         await agent.start()
         workload = Workload("default", "build")

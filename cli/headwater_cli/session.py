@@ -25,7 +25,7 @@ from headwater_agent.publish import PublishWindow
 from headwater_agent.service import Agent, Balance
 from headwater_agent.settings import AgentSettings
 from headwater_agent.slots import Placement, Slot, Workload
-from headwater_agent.spool import CorruptSpoolError
+from headwater_agent.spool import SpoolError
 from headwater_operator.accounts import Quotas
 from headwater_prov.policy import PolicySet, Tenant
 from headwater_prov.statement import sign_statement
@@ -133,16 +133,20 @@ async def open_session(
             max_bytes=settings.delivery.window_bytes,
         )
         await window.start()
-        agent = Agent(
-            kernel=kernel,
-            node=node,
-            tenant_key=lambda tenant: tenant_key(state, tenant),
-            send=window.put,
-            settings=settings,
-            spool=state,
-            make_room=nats.make_room,
-            chains=chains,
-        )
+        try:
+            agent = Agent(
+                kernel=kernel,
+                node=node,
+                tenant_key=lambda tenant: tenant_key(state, tenant),
+                send=window.put,
+                settings=settings,
+                spool=state,
+                make_room=nats.make_room,
+                chains=chains,
+            )
+        except SpoolError as error:
+            await window.stop()
+            raise Failure(str(error)) from error
         session = LocalSession(nats, agent, window, kernel.mode)
         try:
             if not await window.wait_connected(_CONNECT_TIMEOUT_S):
@@ -150,10 +154,7 @@ async def open_session(
                     f"the agent cannot connect to its NATS: {window.statistics.last_error}",
                     f"see {state / 'nats' / 'server.log'}",
                 )
-            try:
-                await agent.start()
-            except CorruptSpoolError as error:
-                raise Failure(str(error)) from error
+            await agent.start()
             log.info("capture mode %s, ready in %.1f s", kernel.mode, time.monotonic() - began)
             yield session
         finally:

@@ -116,13 +116,58 @@ class Chains:
         self._statement = statement
         self._clock_ns = clock_ns
         self._clock = clock
-        self._chains: dict[str, _Chain] = {}
+        self._chains: dict[tuple[str, str], _Chain] = {}
         self._previous: dict[str, SettledHead | None] = {}
         self._previous_ns: dict[str, int] = {}
+        self._newer: dict[str, SettledHead] = {}
+        """Chains that come between those before and ours, and of which nothing is stored yet."""
 
     def state(self, statement: str) -> None:
         """Take a statement of the operator over: every chain has a checkpoint with it soon."""
         self._statement = statement
+
+    def resume(
+        self,
+        tenant: str,
+        load: str,
+        *,
+        settled: tuple[int, bytes],
+        position: int,
+        last: Batch | None,
+        sequence: int,
+        opened_ns: int,
+    ) -> None:
+        """Go on with the chain of an earlier load, for what it had not offered.
+
+        Args:
+            tenant: whose chain.
+            load: the earlier load.
+            settled: up to which position it is stored, and the digest of the message there.
+            position: the last that may have been used; the next message has the one after it.
+            last: the message there, if there is one that this one can be chained to.
+            sequence: highest number that its messages answer for.
+            opened_ns: when the load began, nanoseconds since 1970.
+        """
+        head = SettledHead(load, *settled)
+        known = self._previous_of(tenant)
+        if known is not None and known.load == load:
+            if known.position < head.position:
+                known.position, known.digest = head.position, head.digest
+            head = known
+        elif known is None or self._previous_ns[tenant] < opened_ns:
+            self._newer[tenant] = head
+        chain = _Chain(opened_ns=opened_ns, settled=head, position=position)
+        chain.sequence = sequence
+        if last is not None:
+            chain.digest = text_digest(self._text(last, last.headers))
+        elif position == head.position:
+            chain.digest = head.digest
+        self._chains[tenant, load] = chain
+
+    def head(self, tenant: str, load: str) -> tuple[int, bytes]:
+        """Up to which position a chain is stored, and the digest of the message there."""
+        chain = self._chains.get((tenant, load))
+        return (chain.settled.position, chain.settled.digest) if chain else (0, NO_DIGEST)
 
     def link(self, batch: Batch, voids: Iterable[VoidRange] = ()) -> Batch:
         """Give a message its place in its tenant's chain, and sign it.
@@ -131,7 +176,7 @@ class Chains:
             batch: what is offered for the first time.
             voids: places whose messages it declares lost.
         """
-        chain = self._chain(batch.tenant)
+        chain = self._chain(batch.tenant, batch.headers.get(Header.LOAD.value, self._load))
         chain.position += 1
         link = ChainLink(chain.position, chain.settled.position, chain.digest)
         headers = {**batch.headers, Header.CHAIN.value: str(link)}
@@ -152,7 +197,11 @@ class Chains:
     def void(self, batch: Batch) -> VoidRange:
         """The place of a message that is given up, for the one that will declare it lost."""
         position = ChainLink.parse(batch.headers[Header.CHAIN.value]).position
-        return VoidRange(position, position, self._chains[batch.tenant].unsettled[position])
+        chain = self._chain(batch.tenant, batch.headers.get(Header.LOAD.value, self._load))
+        digest = chain.unsettled.get(position)
+        if digest is None:  # an earlier agent's
+            digest = text_digest(self._text(batch, batch.headers))
+        return VoidRange(position, position, digest)
 
     def checkpoint(self, tenant: str, *, is_closing: bool = False) -> Batch:
         """The next message of a tenant's chain: a checkpoint.
@@ -161,7 +210,7 @@ class Chains:
             tenant: name of the tenant.
             is_closing: nothing comes after it.
         """
-        chain = self._chain(tenant)
+        chain = self._chain(tenant, self._load)
         now_ns = self._clock_ns()
         due_ns = now_ns + int(self._settings.idle_interval_s * _NS)
         position = chain.position + 1
@@ -190,7 +239,7 @@ class Chains:
 
     def due_at(self, tenant: str) -> float:
         """When the tenant's next checkpoint is due, monotonic seconds."""
-        chain = self._chain(tenant)
+        chain = self._chain(tenant, self._load)
         if chain.stated != self._statement:
             return 0.0
         # One that only says that nothing came since has time.
@@ -205,7 +254,7 @@ class Chains:
         if not self.is_linked(batch):
             return
         load, tenant = batch.headers[Header.LOAD.value], batch.tenant
-        chain = self._chains.get(tenant) if load == self._load else None
+        chain = self._chains.get((tenant, load))
         head = chain.settled if chain is not None else self._previous_of(tenant)
         if head is None or head.load != load:
             return  # a load older than the one before: nobody asks for its end any more
@@ -232,11 +281,11 @@ class Chains:
 
     # -- one tenant ------------------------------------------------------------------------------
 
-    def _chain(self, tenant: str) -> _Chain:
-        chain = self._chains.get(tenant)
+    def _chain(self, tenant: str, load: str) -> _Chain:
+        chain = self._chains.get((tenant, load))
         if chain is None:
-            chain = _Chain(opened_ns=self._clock_ns(), settled=SettledHead(self._load))
-            self._chains[tenant] = chain
+            chain = _Chain(opened_ns=self._clock_ns(), settled=SettledHead(load))
+            self._chains[tenant, load] = chain
         return chain
 
     def _previous_of(self, tenant: str) -> SettledHead | None:
@@ -257,8 +306,12 @@ class Chains:
     def _keep(self, tenant: str, head: SettledHead) -> None:
         now_ns = self._clock_ns()
         if head.load != self._load:
+            if head is self._newer.get(tenant):
+                self._previous[tenant] = self._newer.pop(tenant)
+            elif head is not self._previous_of(tenant):
+                return  # older than the one before: nobody asks for its end any more
             self._previous_ns[tenant] = now_ns
-            chain = self._chains.get(tenant)
+            chain = self._chains.get((tenant, self._load))
             if chain is not None and chain.settled.position:
                 return  # the file is about this load's chain now
         else:

@@ -24,6 +24,7 @@ from headwater_prov.vocabulary import GapReason
 from headwater_agent.batch import Batch
 from headwater_agent.chain import Chains
 from headwater_agent.delivery import DeliveryQueue, MakeRoom, Send, TenantDelivery
+from headwater_agent.earlier import declare_earlier
 from headwater_agent.kernel_port import KernelPort
 from headwater_agent.node import NodeIdentity
 from headwater_agent.node_key import NodeKey
@@ -33,7 +34,7 @@ from headwater_agent.reader import RingThread
 from headwater_agent.sequence import REASONS
 from headwater_agent.settings import AgentSettings
 from headwater_agent.slots import Placement, Slot, SlotTable, Workload, place
-from headwater_agent.spool import read_owed, write_owed
+from headwater_agent.spool import Spools
 
 log = logging.getLogger(__name__)
 
@@ -97,11 +98,15 @@ class Agent:
         tenant_key: returns a tenant's object key, 32 bytes.
         send: offers a batch to NATS.
         settings: every number.
-        spool: directory for what is owed across a stop; None gives it up with the process.
+        spool: directory for what is owed, across a stop and a kill; None gives it up with the
+            process.
         make_room: sees that a full stream takes the gap records of a stop.
         report: takes a line for the person who runs the agent.
         chains: sign the messages as this node; None: with a key that ends with the agent and that
             no operator has stated.
+
+    Raises:
+        SpoolError: nothing can be written to `spool`.
     """
 
     def __init__(
@@ -120,7 +125,17 @@ class Agent:
         self._kernel = kernel
         self._tenant_key = tenant_key
         self._settings = settings
-        self._spool = spool
+        self._spools = (
+            Spools(
+                spool,
+                settings=settings.spool,
+                load=node.load_id.hex(),
+                boot=node.boot_id,
+                tenant_key=tenant_key,
+            )
+            if spool is not None
+            else None
+        )
         self._report = report
         self._slots = SlotTable(kernel.slots)
         self._bound: dict[int, _Bound] = {}
@@ -134,6 +149,8 @@ class Agent:
             settings=settings.delivery,
             clock=time.monotonic,
             make_room=make_room,
+            spools=self._spools,
+            declare_earlier=lambda tenant, given_up: declare_earlier(node, tenant, given_up),
         )
         self._ring = RingThread(
             ring=kernel.ring(),
@@ -148,18 +165,17 @@ class Agent:
         )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
+        self._recovering: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Begin reading and delivering; what an earlier agent owed goes first.
-
-        Raises:
-            CorruptSpoolError: what it left cannot be read.
-        """
+        """Begin reading and delivering; what an earlier agent owed goes first."""
         self._loop = asyncio.get_running_loop()
-        if self._spool is not None:
-            self._queue.inherit(read_owed(self._spool))
-        self._delivering = asyncio.create_task(self._queue.run(), name="delivery")
         self._ring.start()
+        if self._spools is not None:
+            left = await self._recover(await asyncio.to_thread(self._spools.left))
+            if left:
+                self._recovering = asyncio.create_task(self._recover_later(left), name="spool")
+        self._delivering = asyncio.create_task(self._queue.run(), name="delivery")
 
     async def quarantine(self, cgroup: int, path: Path) -> bool:
         """Capture a pod of which nobody knows yet whose it is; `bind` or `discard` ends that.
@@ -358,10 +374,12 @@ class Agent:
         await asyncio.sleep(self._settings.settle_s)
         await asyncio.to_thread(self._ring.stop)
         await asyncio.sleep(0)  # lets the last batches, handed over by the thread, arrive
-        left = await self._queue.drain()
+        if self._recovering is not None:
+            self._recovering.cancel()
+        await self._queue.drain()
         self._delivering.cancel()
-        if self._spool is not None:
-            write_owed(self._spool, left)
+        if self._spools is not None:
+            self._spools.close()
         self._chains.close()
         return self.balances()
 
@@ -392,6 +410,40 @@ class Agent:
     def _deliver(self, batches: Sequence[Batch]) -> None:
         if self._loop is not None:
             self._loop.call_soon_threadsafe(self._queue.offer, batches)
+
+    # -- what earlier agents left ----------------------------------------------------------------
+
+    async def _recover(self, tenants: Sequence[str]) -> list[str]:
+        """Take over what was left for tenants; return those for which it cannot be done now."""
+        assert self._spools is not None
+        assert self._queue.spooling is not None
+        left: list[str] = []
+        for tenant in tenants:
+            try:
+                found = await asyncio.to_thread(self._spools.recover, tenant)
+            except Exception as error:
+                # The tenant's key may come later; whoever provides it has errors of his own.
+                log.warning("what is owed to tenant %s waits on disk: %s", tenant, error)
+                left.append(tenant)
+                continue
+            for each in found:
+                mark = each.log.mark
+                self._chains.resume(
+                    tenant,
+                    each.log.load,
+                    settled=(mark.settled, mark.digest),
+                    position=each.position,
+                    last=each.last,
+                    sequence=each.numbers_last,
+                    opened_ns=each.oldest_ns,
+                )
+            self._queue.spooling.adopt(tenant, found)
+        return left
+
+    async def _recover_later(self, tenants: Sequence[str]) -> None:
+        while tenants:
+            await asyncio.sleep(self._settings.spool.retry_s)
+            tenants = await self._recover(tenants)
 
     def _declare(self, tenant: str, first: int, last: int) -> Batch:
         return self._pipeline.declare(tenant, first, last, reason="stream")

@@ -8,6 +8,7 @@ Promise: the bounds here are what G2 (declared, never silent) and G8 (a stated b
 """
 
 from dataclasses import dataclass, field
+from enum import StrEnum
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,8 +52,8 @@ class DeliverySettings:
     queue_bytes: int = 24 * 1024 * 1024
     """Compressed batches held in memory for all tenants while NATS is away: about half a million
     records. With the window and the interpreter this keeps the agent within its 120 MB. Beyond it
-    the oldest batches of the tenant that owes most are given up, and declared with reason
-    "stream"."""
+    batches are on disk only (`SpoolSettings`). Where there is no spool, or its disk is full, the
+    oldest batches of the tenant that owes most are given up, and declared with reason "stream"."""
 
     retry_interval_s: float = 0.25
     """Pause before a refused or unanswered batch is offered again; doubles up to the next field."""
@@ -65,6 +66,42 @@ class DeliverySettings:
 
     declare_timeout_s: float = 10.0
     """How long it then tries to deliver the declarations themselves."""
+
+
+class WhenFull(StrEnum):
+    """What a full spool gives up; either way it is declared."""
+
+    DROP_OLDEST = "drop-oldest"
+    DROP_NEWEST = "drop-newest"
+
+
+@dataclass(frozen=True, slots=True)
+class SpoolSettings:
+    """What is kept on disk of what NATS has not taken (decision 17)."""
+
+    tenant_bytes: int = 256 * 1024 * 1024
+    """Of one tenant: five million records, at 50 bytes each; a busy build's for half an hour, a
+    quiet service's for days."""
+
+    total_bytes: int = 1024 * 1024 * 1024
+    """Of all tenants. Beyond it whoever has most gives up."""
+
+    max_age_s: float = 7 * 86400.0
+    """How long a record is kept: longer than any outage that somebody waits for the end of."""
+
+    when_full: WhenFull = WhenFull.DROP_OLDEST
+    """Which end is given up when a bound is reached."""
+
+    file_bytes: int = 1024 * 1024
+    """Size of a file: what is given up at once, and what is left on disk of what was sent."""
+
+    retry_s: float = 10.0
+    """How often it is tried again to read what an earlier agent left for a tenant whose key was not
+    there."""
+
+    sync_s: float = 1.0
+    """What has waited for so long is synced to the disk: a power failure costs at most this much of
+    what NATS had not taken. The death of the agent costs nothing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +153,9 @@ class AgentSettings:
 
     delivery: DeliverySettings = field(default_factory=DeliverySettings)
     """Between the agent and NATS."""
+
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    """On the node's disk, for when NATS is slow, full or away."""
 
     chain: ChainSettings = field(default_factory=ChainSettings)
     """Of the chains of messages that are signed."""

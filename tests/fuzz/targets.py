@@ -20,7 +20,9 @@ from headwater_agent.batch import Batch
 from headwater_agent.decode import decode
 from headwater_agent.pipeline import Pipeline, SlotBinding
 from headwater_agent.ring import RingChunk
-from headwater_agent.spool import FILE_NAME, read_owed, write_owed
+from headwater_agent.spool.blocks import Sealer
+from headwater_agent.spool.log import SpoolLog
+from headwater_agent.spool.recovery import recover
 from headwater_auditor.batch import decode_payload, parse_header
 from headwater_auditor.export import ExportReader
 from headwater_operator.accounts import KeyPair, Role
@@ -169,14 +171,42 @@ def _directory() -> Path:
     return Path(tempfile.mkdtemp(prefix="headwater-fuzz-", dir=base))
 
 
+_SEALER = Sealer(bytes(32), "shop", "00" * 8)
+_SPOOL_FILE = "000000000001.log"
+
+
 def _spool(data: bytes) -> None:
-    (_directory() / FILE_NAME).write_bytes(data)
-    read_owed(_directory())
+    """Whatever a disk gives back: what opens is a batch, and the rest is counted."""
+    directory = _directory() / ("00" * 8)
+    directory.mkdir(exist_ok=True)
+    (directory / _SPOOL_FILE).write_bytes(data)
+    (directory / "mark").unlink(missing_ok=True)
+    found = recover(
+        directory,
+        tenant="shop",
+        load="00" * 8,
+        sealer=_SEALER,
+        boot=bytes(16),
+        file_bytes=1 << 20,
+    )
+    while found.log.read() is not None:
+        pass
+    found.log.close()
 
 
 def _spooled() -> list[bytes]:
-    write_owed(_directory(), _batches()[:3])
-    return [(_directory() / FILE_NAME).read_bytes()]
+    directory = Path(tempfile.mkdtemp(dir=_directory())) / ("00" * 8)
+    log = SpoolLog(
+        directory,
+        tenant="shop",
+        load="00" * 8,
+        sealer=_SEALER,
+        file_bytes=1 << 20,
+        boot=bytes(16),
+    )
+    for batch in _batches()[:3]:
+        log.append(batch, keep=False)
+    return [(directory / _SPOOL_FILE).read_bytes()]
 
 
 def _export(data: bytes) -> None:

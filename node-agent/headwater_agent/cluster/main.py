@@ -48,7 +48,7 @@ from headwater_agent.probe import active_lsms
 from headwater_agent.publish import ConnectionOptions, PublishWindow
 from headwater_agent.service import Agent, Balance
 from headwater_agent.settings import AgentSettings
-from headwater_agent.spool import CorruptSpoolError
+from headwater_agent.spool import SpoolError
 
 log = logging.getLogger(__name__)
 
@@ -181,19 +181,19 @@ async def _run_capturing(
     )
     await window.start()
     try:
-        agent = Agent(
-            kernel=kernel,
-            node=identity,
-            tenant_key=parts.keys(options),
-            send=window.put,
-            settings=parts.settings,
-            spool=options.state,
-            chains=signing.chains,
-        )
         try:
-            await agent.start()
-        except CorruptSpoolError as error:
+            agent = Agent(
+                kernel=kernel,
+                node=identity,
+                tenant_key=parts.keys(options),
+                send=window.put,
+                settings=parts.settings,
+                spool=options.state,
+                chains=signing.chains,
+            )
+        except SpoolError as error:
             raise UnusableError(str(error)) from error
+        await agent.start()
         try:
             capturing = Capturing(agent, lambda: window.statistics.connected)
             async with _api(access) as api:
