@@ -62,6 +62,8 @@ RELATION_TESTS: Final[Mapping[Relation, str]] = {
     Relation.LOAD_MODULE: f"{_BY_HAND}test_module_from_a_file",
     Relation.LOAD_FILE: f"{_BY_HAND}test_module_from_a_file",
     Relation.RAN_ON: "tests/unit/agent/test_pipeline.py",
+    Relation.ENV: "tests/kernel/test_relations_process.py"
+    "::test_environment_is_recorded_where_a_policy_wants_it",
 }
 """A test that no expected graph leads to."""
 
@@ -87,6 +89,8 @@ VERTEX_TESTS: Final[Mapping[VertexType, str]] = {
     VertexType.XATTR: "tests/kernel/test_relations_attributes.py",
     VertexType.ARGV: "tests/kernel/test_relations_process.py"
     "::test_arguments_are_exact_and_no_environment_is_among_them",
+    VertexType.ENVP: "tests/kernel/test_relations_process.py"
+    "::test_environment_is_recorded_where_a_policy_wants_it",
 }
 """A test of each type that is recorded."""
 
@@ -104,10 +108,6 @@ UNRECORDED_RELATIONS: Final[Mapping[Relation, tuple[str, str]]] = {
     Relation.SEND_PACKET: _PACKETS,
     Relation.RECEIVE_PACKET: _PACKETS,
     Relation.PACKET_CONTENT: _PACKETS,
-    Relation.ENV: (
-        "the environment holds secrets, and a policy cannot yet say which variables may leave",
-        "`arg`",
-    ),
     Relation.FILE_SIGIO: (
         "the task that is signalled is not the one that acts, and learns no content",
         "the read that follows the signal",
@@ -145,10 +145,6 @@ UNRECORDED_VERTICES: Final[Mapping[VertexType, tuple[str, str]]] = {
     VertexType.PACKET: _PACKETS,
     VertexType.PACKET_CONTENT: _PACKETS,
     VertexType.STRING: ("CamFlow's own text records (log)", "`write` into the log's file"),
-    VertexType.ENVP: (
-        "the environment holds secrets, and a policy cannot yet say which variables may leave",
-        "`argv`",
-    ),
 }
 """Why, and the nearest thing that is recorded instead."""
 

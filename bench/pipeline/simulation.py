@@ -319,6 +319,12 @@ class SimulatedKernel:
             data = data[:TEXT_DATA_MAX]
             self._text(who, RecordKind.ARGUMENTS, Relation.ARG, who.memory, data, marks)
 
+    def environment(self, who: Process, *variables: bytes) -> None:
+        """Record the environment of the program that the process runs."""
+        if self._declare(who, who.memory):
+            data = b"".join(variable + b"\0" for variable in variables)
+            self._text(who, RecordKind.ENVIRONMENT, Relation.ENV, who.memory, data, NO_MARKS)
+
     def address(self, who: Process, thing: Thing, data: bytes, marks: TextMark) -> None:
         """Record a socket's address."""
         if self._declare(who, thing):

@@ -37,6 +37,7 @@ enum hw_record_kind {
 	HW_RECORD_NAME = 3,
 	HW_RECORD_ARGUMENTS = 4,
 	HW_RECORD_ADDRESS = 5,
+	HW_RECORD_ENVIRONMENT = 6,
 };
 
 /* header.marks: which edges and version edges a flow record stands for, and who acts */
@@ -214,6 +215,7 @@ struct hw_vertex {
  * at all is the root.
  * ARGUMENTS (relation arg: argv -> object.version): data holds the arguments,
  * each ended by a NUL byte.
+ * ENVIRONMENT (relation env: envp -> object.version): likewise, NAME=value each.
  * ADDRESS (relation addressed: address -> object.version): data holds a struct
  * sockaddr, as long as the caller said, and before it, where HW_TEXT_FLOW is marked,
  * what both ends of a connection know of it.
@@ -256,6 +258,7 @@ enum hw_slot_flag {
 	HW_SLOT_DUPLICATE = 1 << 3, /* documents stand alone; no hook reads it */
 	HW_SLOT_ARGUMENTS = 1 << 4,
 	HW_SLOT_MARK_SETUP = 1 << 5, /* what enters from outside is set-up until it executes */
+	HW_SLOT_ENVIRONMENT = 1 << 6,
 };
 
 /* A slot's policy as the hooks read it. */

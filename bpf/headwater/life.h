@@ -140,45 +140,63 @@ static __always_inline void hw_becomes(u32 slot, struct file *program)
 		hw_end(&context, HW_RELATION_TERMINATE_PROC, old.declared, old.id, old_version);
 }
 
-/*
- * The arguments of a program that has just begun are in its memory. Nothing has
- * sent from it yet, so they are edges into its first version.
- */
-static __always_inline void hw_arguments(u32 slot)
+/* What lies in the acting task's memory, texts ended by NUL, as much of it as a record holds. */
+static __always_inline void hw_program_text(struct hw_context *context, u8 record, u8 relation,
+					    unsigned long start, unsigned long end)
 {
+	unsigned long length = end - start;
 	struct hw_scratch *buffer;
-	struct hw_context context;
-	unsigned long start, length;
-	struct mm_struct *map;
 	u32 number, marks = 0;
 
-	if (!hw_begin_for(&context, slot, HW_RELATION_ARG) ||
-	    !(context.flags & HW_SLOT_ARGUMENTS) || hw_vertex_off(context.config, HW_VERTEX_ARGV) ||
-	    !hw_with_self(&context) || !hw_in_epoch(context.self->memory.declared, context.epoch))
-		return;
 	number = hw_scratch_claim();
 	buffer = scratch.lookup(&number);
 	if (!buffer) {
-		hw_lose(slot, HW_LOSS_SCRATCH);
+		hw_lose(context->slot, HW_LOSS_SCRATCH);
 		return;
 	}
-	map = context.task->mm;
-	start = map->arg_start;
-	length = map->arg_end - start;
 	if (length > HW_TEXT_DATA_MAX) {
 		length = HW_TEXT_DATA_MAX;
 		marks = HW_TEXT_TRUNCATED;
 	}
 	if (bpf_probe_read_user(buffer->text.data, length, (void *)start)) {
-		hw_lose(slot, HW_LOSS_READ);
+		hw_lose(context->slot, HW_LOSS_READ);
 	} else {
-		buffer->text.object = context.self->memory.id;
-		buffer->text.version = hw_version(context.self->memory.state);
+		buffer->text.object = context->self->memory.id;
+		buffer->text.version = hw_version(context->self->memory.state);
 		buffer->text.marks = marks;
-		hw_submit_text(&context, &buffer->text, HW_RECORD_ARGUMENTS, HW_RELATION_ARG,
-			       length);
+		hw_submit_text(context, &buffer->text, record, relation, length);
 	}
 	hw_scratch_release(number);
+}
+
+/* Whether a policy wants the arguments of programs, or their environment. */
+static __always_inline bool hw_wants(struct hw_context *context, u32 flag, u8 relation, u8 type)
+{
+	return (context->flags & flag) && !hw_relation_off(context->config, relation) &&
+	       !hw_vertex_off(context->config, type);
+}
+
+/*
+ * The arguments and the environment of a program that has just begun are in its
+ * memory. Nothing has sent from it yet, so they are edges into its first version.
+ */
+static __always_inline void hw_arguments(u32 slot)
+{
+	struct hw_context context;
+	struct mm_struct *map;
+
+	if (!hw_begin(&context, slot) ||
+	    !(context.flags & (HW_SLOT_ARGUMENTS | HW_SLOT_ENVIRONMENT)) ||
+	    !hw_with_self(&context) || !hw_in_epoch(context.self->memory.declared, context.epoch))
+		return;
+	map = context.task->mm;
+	if (hw_wants(&context, HW_SLOT_ARGUMENTS, HW_RELATION_ARG, HW_VERTEX_ARGV))
+		hw_program_text(&context, HW_RECORD_ARGUMENTS, HW_RELATION_ARG, map->arg_start,
+				map->arg_end);
+	if (hw_wants(&context, HW_SLOT_ENVIRONMENT, HW_RELATION_ENV, HW_VERTEX_ENVP) &&
+	    map->env_end > map->env_start)
+		hw_program_text(&context, HW_RECORD_ENVIRONMENT, HW_RELATION_ENV, map->env_start,
+				map->env_end);
 }
 
 /*

@@ -271,5 +271,5 @@ def _fill_in(imported: Imported) -> None:
         reason = "leaves nothing to record; the policy is suspended instead"
         imported.notes.append(Note(0, "[provenance] node_filter and relation_filter", reason))
     elif not {"envp", "env"} & {*imported.nodes, *imported.relations}:
-        reason = "recorded by CamFlow; not available in this version"
+        reason = 'recorded by CamFlow; write "environment: true" if you mean it'
         imported.notes.append(Note(0, "environments of programs", reason))

@@ -10,6 +10,7 @@ is what the compiled policy says, which is what nodes are told. Pure; called by
 from collections.abc import Iterable, Iterator
 
 from headwater_prov.policy import CompiledPolicy, Operator, Policy, Requirement
+from headwater_prov.redaction import Redaction
 from headwater_prov.vocabulary import Relation, VertexType
 
 
@@ -38,6 +39,24 @@ def recorded(compiled: CompiledPolicy) -> Iterator[str]:
     if compiled.records_per_second is not None:
         yield f"at most     {compiled.records_per_second} records a second on each node"
     yield f"arguments   {'recorded' if compiled.arguments else 'not recorded'}"
+    yield f"environment {'recorded' if compiled.environment else 'not recorded'}"
+    if compiled.arguments or compiled.environment:
+        yield f"            of either up to {compiled.program_text_bytes} bytes of a program"
+        yield from _taken_out(compiled.redaction)
+
+
+def _taken_out(redaction: Redaction) -> Iterator[str]:
+    """What of a program's texts does not leave the node."""
+    rules = redaction.effective
+    if not rules:
+        yield "takes out   nothing"
+        return
+    names = ", ".join(dict.fromkeys(rule.variable for rule in rules if rule.variable))
+    if names:
+        yield f"takes out   values of names like {names}"
+    for index, rule in enumerate(rule for rule in rules if rule.pattern):
+        head = "            " if names or index else "takes out   "
+        yield f"{head}what {rule.pattern} finds ({rule.name})"
 
 
 def _requirement(requirement: Requirement) -> str:

@@ -56,6 +56,7 @@ cdef enum:
     RECORD_NAME = 3
     RECORD_ARGUMENTS = 4
     RECORD_ADDRESS = 5
+    RECORD_ENVIRONMENT = 6
 
     MARK_MAIN = 1
     MARK_MEMORY = 2
@@ -297,7 +298,7 @@ cdef class Vocabulary:
     cdef Words words[RELATIONS]
     cdef TypeWords types[TYPES]
     cdef object kept
-    cdef int named, arg, addressed, ran_on, memory_read, memory_write, version_entity, version_activity
+    cdef int named, arg, env, addressed, ran_on, memory_read, memory_write, version_entity, version_activity
     cdef int task, unknown, memory, socket
 
     def __cinit__(self, dict relations, dict types, dict codes):
@@ -330,7 +331,7 @@ cdef class Vocabulary:
         self.version_activity = codes["version_activity"]
         self.task, self.unknown = codes["task"], codes["inode_unknown"]
         self.memory, self.socket = codes["process_memory"], codes["socket"]
-        self.addressed = codes["addressed"]
+        self.addressed, self.env = codes["addressed"], codes["env"]
 
 
 cdef class Renderer:
@@ -340,9 +341,9 @@ cdef class Renderer:
         host: what is done in Python: `object_id(serial) -> str`, `resumes(serial) -> bool`,
             `retire(serial)`, `escape(raw) -> (json, flag)`, `cut()`, `machine()`: the machine's
             declaration with all attributes, and for texts
-            `name(data, marks)`, `address(data, marks)` and `arguments(data, marks, vertex)`: the id
-            of each text's vertex, its declaration unless this document has it, and attributes of
-            the edge from it.
+            `name(data, marks)`, `address(data, marks)`, `arguments(pieces, vertex)` and
+            `environment(pieces, vertex)`: the id of each text's vertex, its declaration unless this
+            document has it, and attributes of the edge from it.
         vocabulary: the constant texts.
         origin: node token and load id, as in relation keys.
         machine: id of the machine agent.
@@ -1159,8 +1160,13 @@ cdef class Renderer:
                 self.signed_attribute(buffer, b',"hw:ipcId":', segment.number)
         return 0
 
-    cdef int text(self, const Text *text, size_t room) except -1:
-        """A path, an address, the arguments of a program: vertices of their own, edges from them."""
+    cdef int text(self, const Text *text, object pieces) except -1:
+        """A path, an address, the arguments of a program: vertices of their own, edges from them.
+
+        Args:
+            text: the record, of a length that was looked at.
+            pieces: of arguments and of an environment, what may be seen.
+        """
         cdef int kind = text.header.record
         cdef int unknown = self.vocabulary.unknown, relation = self.vocabulary.named
         cdef Row *row
@@ -1170,22 +1176,26 @@ cdef class Renderer:
         cdef bytes data
         if kind == RECORD_ARGUMENTS:
             unknown, relation = self.vocabulary.memory, self.vocabulary.arg
+        elif kind == RECORD_ENVIRONMENT:
+            unknown, relation = self.vocabulary.memory, self.vocabulary.env
         elif kind == RECORD_ADDRESS:
             unknown, relation = self.vocabulary.socket, self.vocabulary.addressed
-        if text.length > room:
-            raise ValueError(f"text record of {text.length} bytes in a payload with {room}")
         row = self.row_of(text.object, text.version, unknown, False)
         version = self.touch(row, text.version, False)
         if row.flags & ROW_FOREIGN and row.type == self.vocabulary.memory:
             return 0  # what another tenant's process runs is that tenant's own
-        data = PyBytes_FromStringAndSize(text.data, text.length)
-        if kind == RECORD_NAME:
-            vertices = (self.host.name(data, text.marks),)
-        elif kind == RECORD_ADDRESS:
-            vertices = (self.host.address(data, text.marks),)
+        if kind == RECORD_NAME or kind == RECORD_ADDRESS:
+            data = PyBytes_FromStringAndSize(text.data, text.length)
+            if kind == RECORD_NAME:
+                vertices = (self.host.name(data, text.marks),)
+            else:
+                vertices = (self.host.address(data, text.marks),)
         else:
             vertex = f"{row.id[:ID_BYTES].decode()}.{version}"
-            vertices = self.host.arguments(data, text.marks, vertex)
+            if kind == RECORD_ARGUMENTS:
+                vertices = self.host.arguments(pieces, vertex)
+            else:
+                vertices = self.host.environment(pieces, vertex)
         for identifier, declaration, attributes in vertices:
             if declaration is not None:
                 put_object(entities, declaration)
@@ -1239,10 +1249,12 @@ cdef class Walker:
             one before; returns whether the record counts.
         enter_epoch: `(slot, token, cpu, sequence) -> Renderer or None`, called when a slot's records
             change their epoch token; None: nobody knows the token.
+        redact: `(slot, kind, data, marks, cpu, sequence) -> pieces or None`, called for arguments and
+            environments: what of them may be seen; None: the record is not rendered.
     """
 
     cdef uint64_t[:, ::1] high
-    cdef object unexpected, enter_epoch
+    cdef object unexpected, enter_epoch, redact
     cdef list renderers
     cdef uint32_t tokens[SLOTS]
     cdef int32_t tenants[SLOTS]
@@ -1256,8 +1268,9 @@ cdef class Walker:
     cdef public size_t kept_max_bytes
     cdef readonly uint64_t records, discarded, unknown
 
-    def __cinit__(self, high, unexpected, enter_epoch):
+    def __cinit__(self, high, unexpected, enter_epoch, redact):
         self.high, self.unexpected, self.enter_epoch = high, unexpected, enter_epoch
+        self.redact = redact
         if high.shape[0] != SLOTS:
             raise ValueError(f"high has {high.shape[0]} slots, layout.h {SLOTS}")
         self.renderers = [None] * SLOTS
@@ -1350,6 +1363,7 @@ cdef class Walker:
         cdef uint32_t length
         cdef uint64_t *high
         cdef const Header *header
+        cdef const Text *text
         cdef Renderer renderer
         cdef int slot, kind
         while at < size:
@@ -1397,9 +1411,27 @@ cdef class Walker:
             elif kind == RECORD_VERTEX and payload == sizeof(Vertex):
                 renderer.begin_record(header)
                 renderer.vertex(<const Vertex *>header, self.is_foreign(renderer, header))
-            elif RECORD_NAME <= kind <= RECORD_ADDRESS and payload >= 40:
+            elif RECORD_NAME <= kind <= RECORD_ENVIRONMENT and payload >= 40:
+                text = <const Text *>header
+                if text.length > payload - 40:
+                    raise ValueError(
+                        f"text record of {text.length} bytes in a payload with {payload - 40}"
+                    )
+                pieces = ()
+                if kind == RECORD_ARGUMENTS or kind == RECORD_ENVIRONMENT:
+                    # Before it has its place in the stream: what fails in there has none.
+                    pieces = self.redact(
+                        slot,
+                        kind,
+                        PyBytes_FromStringAndSize(text.data, text.length),
+                        text.marks,
+                        header.cpu,
+                        header.sequence,
+                    )
+                    if pieces is None:
+                        continue
                 renderer.begin_record(header)
-                renderer.text(<const Text *>header, payload - 40)
+                renderer.text(text, pieces)
             else:
                 raise ValueError(f"record of kind {kind} with {payload} bytes before byte {at}")
             self.records += 1

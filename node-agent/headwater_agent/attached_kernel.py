@@ -28,6 +28,7 @@ def flags_of(policy: CompiledPolicy) -> SlotFlag:
         (policy.compress_edges, SlotFlag.COMPRESS_EDGES),
         (policy.duplicate, SlotFlag.DUPLICATE),
         (policy.arguments, SlotFlag.ARGUMENTS),
+        (policy.environment, SlotFlag.ENVIRONMENT),
     ):
         if wanted:
             flags |= flag

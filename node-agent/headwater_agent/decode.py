@@ -104,7 +104,7 @@ class VertexRecord(Record):
 
 @dataclass(frozen=True, slots=True)
 class TextRecord(Record):
-    """A name, the arguments of a program, or an address."""
+    """A name, the arguments or the environment of a program, or an address."""
 
     kind: RecordKind
     object: int
@@ -175,7 +175,9 @@ def _decode_payload(payload: bytes) -> AnyRecord:
                 owner=int(vertex["owner"]),
                 body={name: _plain(body[name]) for name in body.dtype.names or ()},
             )
-        case RecordKind.NAME | RecordKind.ARGUMENTS | RecordKind.ADDRESS as kind:
+        case (
+            RecordKind.NAME | RecordKind.ARGUMENTS | RecordKind.ADDRESS | RecordKind.ENVIRONMENT
+        ) as kind:
             text = np.frombuffer(payload, TEXT_HEADER, 1)[0]
             end = TEXT_HEADER_BYTES + int(text["length"])
             return TextRecord(

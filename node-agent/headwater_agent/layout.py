@@ -40,6 +40,7 @@ class RecordKind(IntEnum):
     NAME = 3
     ARGUMENTS = 4
     ADDRESS = 5
+    ENVIRONMENT = 6
 
 
 class Mark(IntFlag):
@@ -96,6 +97,7 @@ class SlotFlag(IntFlag):
     DUPLICATE = 1 << 3
     ARGUMENTS = 1 << 4
     MARK_SETUP = 1 << 5
+    ENVIRONMENT = 1 << 6
 
 
 RING_HEADER: Final = np.dtype([("length", "<u4"), ("page_offset", "<u4")])

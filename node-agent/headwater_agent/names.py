@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Paths, arguments and addresses: from the kernel's bytes to vertices of their own.
+"""Paths, arguments, variables and addresses: from the kernel's bytes to vertices of their own.
 
 Why: a name is shared by many objects and many documents; it is decoded, escaped and given its id
 once and kept for a while.
@@ -10,6 +10,7 @@ or argument record. Promise G5: ids are made under the tenant's key.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Final
 
 import orjson
@@ -20,14 +21,15 @@ from headwater_prov.vocabulary import VertexType
 from headwater_agent.addresses import Address, parse_address
 from headwater_agent.flows import FLOW_ENDS_BYTES, flow_of
 from headwater_agent.layout import TextMark
+from headwater_agent.redaction import Piece
 
 _CACHE_PATHS: Final = 1024
 """Paths whose text is kept, for each tenant: some 600 bytes each."""
 
-_CACHE_ARGUMENTS: Final = 1024
-"""Arguments whose text is kept: a build passes the same ones to every program."""
+_CACHE_TEXTS: Final = 1024
+"""Arguments and variables whose text is kept: a build passes the same ones to every program."""
 
-_ARGUMENT_KEPT_MAX: Final = 128
+_TEXT_KEPT_MAX: Final = 128
 """Bytes; longer ones hardly come twice."""
 
 _ATTRIBUTES: Final = b'{"prov:type":{"$":"cf:%b","type":"xsd:QName"},"cf:version":0,"cf:%b":%b%b}'
@@ -56,14 +58,6 @@ def path_of(data: bytes, marks: int) -> bytes:
     components = data.split(b"\0")[-2::-1]
     path = b"/".join(components)
     return path if marks & _TRUNCATED else b"/" + path
-
-
-def arguments_of(data: bytes) -> list[bytes]:
-    """The arguments in `data`, each ended by NUL; the last may have been cut off."""
-    arguments = data.split(b"\0")
-    if not arguments[-1]:
-        arguments.pop()
-    return arguments
 
 
 def escape_to_json(raw: bytes) -> tuple[bytes, bool]:
@@ -101,17 +95,18 @@ def address_attributes(address: Address) -> dict[str, str | int | bool]:
 
 
 class NameWriter:
-    """Writes the path and argument vertices of one tenant."""
+    """Writes the vertices of one tenant's texts."""
 
     def __init__(self, key: bytes, machine_id: bytes) -> None:
         """Args: key: the tenant's; machine_id: 16 bytes."""
         self._path_id = PathIds(key, machine_id)
         self._argv_ids = ArgvIds(key)
+        self._envp_ids = ArgvIds(key, of_environment=True)
         self._address_id = AddressIds(key, machine_id)
         self._flow_ids = FlowIds(key)
         self._machine_id = machine_id
         self._paths: dict[tuple[bytes, bool], tuple[bytes, bytes]] = {}
-        self._arguments: dict[bytes, bytes] = {}
+        self._texts: dict[tuple[bytes, Piece], bytes] = {}
         self._in_document: set[bytes] = set()
 
     def begin_document(self) -> None:
@@ -154,25 +149,32 @@ class NameWriter:
         )
         return identifier, b'"hw:%b.0":%b,' % (identifier, described), attributes
 
-    def arguments(self, data: bytes, marks: int, vertex: str) -> list[TextVertex]:
+    def arguments(self, pieces: Sequence[Piece], vertex: str) -> list[TextVertex]:
         """The argument vertices of a program; `vertex` is its process memory's vertex id."""
+        return self._program_texts(b"argv", self._argv_ids, pieces, vertex)
+
+    def environment(self, pieces: Sequence[Piece], vertex: str) -> list[TextVertex]:
+        """The vertices of a program's environment, one for each variable."""
+        return self._program_texts(b"envp", self._envp_ids, pieces, vertex)
+
+    def _program_texts(
+        self, kind: bytes, ids: ArgvIds, pieces: Sequence[Piece], vertex: str
+    ) -> list[TextVertex]:
         vertices: list[TextVertex] = []
-        arguments = arguments_of(data)
-        truncated = len(arguments) - 1 if marks & _TRUNCATED else -1
-        known, declared = self._arguments, self._in_document
-        identifiers = self._argv_ids.of_program(vertex, len(arguments))
-        for index, (argument, identifier) in enumerate(zip(arguments, identifiers, strict=True)):
+        known, declared = self._texts, self._in_document
+        identifiers = ids.of_program(vertex, len(pieces))
+        for piece, identifier in zip(pieces, identifiers, strict=True):
             if identifier in declared:
                 vertices.append((identifier, None, b""))
                 continue
             declared.add(identifier)
-            text = known.get(argument)
-            if text is None or index == truncated:
-                text = _attributes(b"argv", b"value", argument, index == truncated)
-                if len(argument) <= _ARGUMENT_KEPT_MAX and index != truncated:
-                    if len(known) >= _CACHE_ARGUMENTS:
+            text = known.get((kind, piece))
+            if text is None:
+                text = _attributes(kind, b"value", piece.text, piece.truncated, piece.rule)
+                if len(piece.text) <= _TEXT_KEPT_MAX:
+                    if len(known) >= _CACHE_TEXTS:
                         known.clear()
-                    known[argument] = text
+                    known[kind, piece] = text
             vertices.append((identifier, b'"hw:%b.0":%b,' % (identifier, text), b""))
         return vertices
 
@@ -182,9 +184,13 @@ class NameWriter:
         return identifier, b'"hw:%b.0":%b,' % (identifier, text)
 
 
-def _attributes(kind: bytes, attribute: bytes, raw: bytes, truncated: bool) -> bytes:
+def _attributes(
+    kind: bytes, attribute: bytes, raw: bytes, truncated: bool, rule: str = ""
+) -> bytes:
     value, escaped = escape_to_json(raw)
     marks = b',"hw:escaped":true' if escaped else b""
     if truncated:
         marks += b',"hw:truncated":true'
+    if rule:
+        marks += b',"hw:redacted":"%b"' % rule.encode()
     return _ATTRIBUTES % (kind, attribute, value, marks)

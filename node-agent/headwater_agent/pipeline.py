@@ -12,6 +12,7 @@ with its first record; records of the old one may still follow).
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -21,16 +22,21 @@ import numpy as np
 import orjson
 import zstandard
 from headwater_prov.policy import CompiledPolicy
+from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction
 from headwater_prov.vocabulary import GapReason
 
 from headwater_agent.batch import ZSTD_LEVEL, Batch, BatchLimits
+from headwater_agent.layout import RecordKind
 from headwater_agent.node import NodeIdentity
 from headwater_agent.quarantine_records import wanted
+from headwater_agent.redaction import Piece, Redactor, redactor_of
 from headwater_agent.render import Renderer, Walker
 from headwater_agent.ring import RingChunk
 from headwater_agent.sequence import CpuCounters, SequenceTracker
 from headwater_agent.settings import QuarantineSettings
 from headwater_agent.tenant import TenantPipeline
+
+_LOG = logging.getLogger(__name__)
 
 MAX_CPUS: Final = 8192
 """Stock kernels can use no more. Untouched parts of the tables take no memory."""
@@ -48,6 +54,12 @@ class SlotBinding:
     policy_hash: str
     duplicate: bool = False
     """Documents with the slot's records stand alone: all that their edges mention is declared."""
+
+    redaction: Redaction = Redaction()  # noqa: RUF009  # never changes
+    """What is taken out of arguments and environments."""
+
+    program_text_bytes: int = TEXT_BYTES_MAX
+    """How much of either is left at most."""
 
 
 class Workload(Protocol):
@@ -118,7 +130,12 @@ class Pipeline:
         self._settled_ns: dict[int, int] = {}
         self._ready: list[Batch] = []
         self.sequences: Final = SequenceTracker(MAX_CPUS)
-        self._walker = Walker(self.sequences.high, self.sequences.unexpected, self._enter_epoch)
+        self.withheld: Final[dict[str, int]] = {}
+        """Records in which something could not be taken out, by tenant: declared as gaps."""
+        self._redactors: dict[int, Redactor] = {}
+        self._walker = Walker(
+            self.sequences.high, self.sequences.unexpected, self._enter_epoch, self._redact
+        )
         self._walker.slot_max_bytes = quarantine.pod_bytes
         self._walker.kept_max_bytes = quarantine.total_bytes
 
@@ -145,8 +162,10 @@ class Pipeline:
             key: the tenant's object key, 32 bytes.
 
         Raises:
-            ValueError: the slot is another tenant's, the token is in use, or the key is too short.
+            ValueError: the slot is another tenant's, the token is in use, the key is too short, or
+                a redaction rule cannot be applied.
         """
+        redactor_of(binding.redaction, binding.program_text_bytes)
         owner = self._slots.get(binding.slot)
         if owner is not None and owner.tenant != binding.tenant:
             raise ValueError(
@@ -312,7 +331,27 @@ class Pipeline:
         binding, tenant, epoch = known
         tenant.begin_epochs(epoch)
         self._walker.set_alone(slot, binding.duplicate)
+        self._redactors[slot] = redactor_of(binding.redaction, binding.program_text_bytes)
         return tenant.renderer
+
+    def _redact(
+        self, slot: int, kind: int, data: bytes, marks: int, cpu: int, sequence: int
+    ) -> list[Piece] | None:
+        """What may be seen of arguments or of an environment; None withholds the record."""
+        redactor = self._redactors[slot]
+        try:
+            if kind == RecordKind.ARGUMENTS:
+                return redactor.arguments(data, marks)
+            return redactor.environment(data, marks)
+        except Exception as error:
+            # Whatever it was: what is not known to be harmless does not leave the node.
+            tenant = self._slots[slot].tenant
+            if tenant not in self.withheld:
+                _LOG.error("redaction failed with %s: the text is withheld", type(error).__name__)
+            self.withheld[tenant] = self.withheld.get(tenant, 0) + 1
+            self.sequences.refuse(slot, cpu, sequence)
+            self.sequences.leave_out(slot, GapReason.REDACTION, 1)
+            return None
 
 
 __all__ = ["Pipeline", "SlotBinding", "TenantPipeline", "Workload"]

@@ -185,6 +185,8 @@ class Quarantine:
             epoch=slot.epoch,
             policy_hash=POLICY.hash,
             duplicate=owner.policy.duplicate,
+            redaction=owner.policy.redaction,
+            program_text_bytes=owner.policy.program_text_bytes,
         )
         dropped = 0
 

@@ -36,6 +36,14 @@ def _place(layout: np.dtype[np.void], field: str) -> int:
     return RING_HEADER_BYTES + layout.fields[field][1]
 
 
+_TEXTS: Final = {
+    RecordKind.NAME: (Relation.NAMED, VertexType.PATH),
+    RecordKind.ARGUMENTS: (Relation.ARG, VertexType.ARGV),
+    RecordKind.ENVIRONMENT: (Relation.ENV, VertexType.ENVP),
+    RecordKind.ADDRESS: (Relation.ADDRESSED, VertexType.ADDRESS),
+}
+"""What a text's edge is, and its vertex; from it to the record's object."""
+
 _MARKS_AT: Final = _place(HEADER, "marks")
 _OBJECTS_AT: Final = _place(FLOW, "a")
 _TYPE_AT: Final = _place(VERTEX, "type")
@@ -63,14 +71,9 @@ def wanted(ring: bytes, policy: CompiledPolicy) -> tuple[bytes, int]:
             is_off = types[a] in vertices
         elif record == RecordKind.FLOW:
             is_off = relation in relations or types.get(a) in vertices or types.get(b) in vertices
-        elif record == RecordKind.NAME:
-            is_off = (
-                Relation.NAMED in relations
-                or VertexType.PATH in vertices
-                or types.get(a) in vertices
-            )
         else:
-            is_off = Relation.ARG in relations or VertexType.ARGV in vertices
+            edge, kind = _TEXTS[RecordKind(record)]
+            is_off = edge in relations or kind in vertices or types.get(a) in vertices
         if is_off:
             refused += 1
         else:

@@ -40,10 +40,12 @@ from headwater_prov.identifiers import (
     ObjectIds,
     address_id,
     argv_id,
+    envp_id,
     path_id,
     relation_key,
     vertex_name,
 )
+from headwater_prov.redaction import Redaction
 from headwater_prov.times import format_time
 from headwater_prov.vocabulary import (
     PREFIXES,
@@ -59,8 +61,9 @@ from headwater_agent.batch import machine_attributes
 from headwater_agent.decode import AnyRecord, FlowRecord, TextRecord, VertexRecord
 from headwater_agent.flows import FLOW_ENDS_BYTES, flow_of
 from headwater_agent.layout import STANDING, Mark, MessageKnown, RecordKind, TextMark
-from headwater_agent.names import address_attributes, arguments_of, path_of
+from headwater_agent.names import address_attributes, path_of
 from headwater_agent.node import NodeIdentity
+from headwater_agent.redaction import Redactor, redactor_of
 from headwater_agent.tenant import MACHINE_SERIAL
 
 Json = dict[str, Any]
@@ -129,6 +132,7 @@ class ReferenceRenderer:
         clock_offset_ns: wall clock minus CLOCK_BOOTTIME.
         is_own: whether a slot is this tenant's.
         workloads: namespace and pod by cgroup id.
+        redactor: of the policy; None: what is built in.
     """
 
     def __init__(
@@ -138,12 +142,14 @@ class ReferenceRenderer:
         clock_offset_ns: int,
         is_own: Callable[[int], bool],
         workloads: Mapping[int, tuple[str, str]],
+        redactor: Redactor | None = None,
     ) -> None:
         self._key = key
         self._node = node
         self._clock_offset_ns = clock_offset_ns
         self._is_own = is_own
         self._workloads = workloads
+        self._redactor = redactor or redactor_of(Redaction())
         self._object_id = ObjectIds(key, node.machine_id, node.boot_id, node.load_id)
         self._machine = vertex_name(self._object_id(MACHINE_SERIAL), 0)
         self._objects: dict[int, _Object] = {}
@@ -331,12 +337,18 @@ class ReferenceRenderer:
                 naming["hw:deleted"] = True
             self._edge(Relation.NAMED, vertex_name(identifier, 0), vertex, naming)
             return
-        arguments = arguments_of(record.data)
-        for index, argument in enumerate(arguments):
-            identifier = argv_id(self._key, vertex.removeprefix("hw:"), index)
-            cut = truncated and index == len(arguments) - 1
-            self._text_vertex(identifier, VertexType.ARGV, "cf:value", argument, cut)
-            self._edge(Relation.ARG, vertex_name(identifier, 0), vertex)
+        memory = vertex.removeprefix("hw:")
+        if record.kind is RecordKind.ARGUMENTS:
+            pieces = self._redactor.arguments(record.data, record.marks)
+            kind, relation, id_of = VertexType.ARGV, Relation.ARG, argv_id
+        else:
+            pieces = self._redactor.environment(record.data, record.marks)
+            kind, relation, id_of = VertexType.ENVP, Relation.ENV, envp_id
+        for index, (text, rule, cut) in enumerate(pieces):
+            identifier = id_of(self._key, memory, index)
+            redacted: Json = {"hw:redacted": rule} if rule else {}
+            self._text_vertex(identifier, kind, "cf:value", text, cut, redacted)
+            self._edge(relation, vertex_name(identifier, 0), vertex)
 
     # -- vertices ---------------------------------------------------------------------------
 
@@ -434,7 +446,13 @@ class ReferenceRenderer:
         return declared | known.described | known.standing
 
     def _text_vertex(
-        self, identifier: str, kind: VertexType, attribute: str, raw: bytes, truncated: bool
+        self,
+        identifier: str,
+        kind: VertexType,
+        attribute: str,
+        raw: bytes,
+        truncated: bool,
+        more: Json | None = None,
     ) -> None:
         value, escaped = escape(raw)
         declared = _attributes(kind, 0) | {attribute: value}
@@ -442,6 +460,7 @@ class ReferenceRenderer:
             declared["hw:escaped"] = True
         if truncated:
             declared["hw:truncated"] = True
+        declared |= more or {}
         self._section("entity").setdefault(vertex_name(identifier, 0), declared)
 
     def _is_foreign(self, record: VertexRecord) -> bool:

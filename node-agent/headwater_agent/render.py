@@ -92,6 +92,7 @@ def vocabulary() -> Vocabulary:
     named = (
         Relation.NAMED,
         Relation.ARG,
+        Relation.ENV,
         Relation.ADDRESSED,
         Relation.RAN_ON,
         Relation.MEMORY_READ,

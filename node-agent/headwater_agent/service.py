@@ -341,6 +341,9 @@ class Agent:
         for tenant, dropped in self._quarantine.statistics.dropped.items():
             by_reason[GapReason.QUARANTINE] = by_reason.get(GapReason.QUARANTINE, 0) + dropped
             by_tenant[tenant] = by_tenant.get(tenant, 0) + dropped
+        for tenant, withheld in list(self._pipeline.withheld.items()):
+            by_reason[GapReason.REDACTION] = by_reason.get(GapReason.REDACTION, 0) + withheld
+            by_tenant[tenant] = by_tenant.get(tenant, 0) + withheld
         for tenant, delivery in self.deliveries().items():
             given_up = delivery.given_up
             by_reason[GapReason.STREAM] = by_reason.get(GapReason.STREAM, 0) + given_up
@@ -464,6 +467,8 @@ class Agent:
                     epoch=slot.epoch,
                     policy_hash=slot.policy_hash,
                     duplicate=placement.compiled.duplicate,
+                    redaction=placement.compiled.redaction,
+                    program_text_bytes=placement.compiled.program_text_bytes,
                 )
                 await self._in_ring(lambda pipeline: pipeline.bind(binding, key))
                 self._ring.watch_slot(slot.number)

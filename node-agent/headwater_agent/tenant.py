@@ -83,6 +83,7 @@ class TenantPipeline:
         self._names = NameWriter(key, node.machine_id)
         self.name: Final = self._names.name
         self.arguments: Final = self._names.arguments
+        self.environment: Final = self._names.environment
         self.address: Final = self._names.address
         self._agent = _declare_machine(machine)
         self._epochs = 0

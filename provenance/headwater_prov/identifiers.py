@@ -147,12 +147,16 @@ class FlowIds:
 class ArgvIds:
     """Ids of the vertices of one tenant's program arguments; a compiler has a hundred to a run.
 
+    Args:
+        key: the tenant's key, 32 bytes.
+        of_environment: whether they are of variables, which have other ids than arguments.
+
     Raises:
         ValueError: if the key has the wrong length.
     """
 
-    def __init__(self, key: bytes) -> None:
-        self._common = _hash(key, b"hw-argv")
+    def __init__(self, key: bytes, *, of_environment: bool = False) -> None:
+        self._common = _hash(key, b"hw-envp" if of_environment else b"hw-argv")
 
     def __call__(self, memory: str, index: int) -> str:
         """The id of one argument.
@@ -188,6 +192,11 @@ class ArgvIds:
 def argv_id(key: bytes, memory: str, index: int) -> str:
     """The id of one argument for one tenant; see :class:`ArgvIds`."""
     return ArgvIds(key)(memory, index)
+
+
+def envp_id(key: bytes, memory: str, index: int) -> str:
+    """The id of one variable of an environment for one tenant; see :class:`ArgvIds`."""
+    return ArgvIds(key, of_environment=True)(memory, index)
 
 
 def node_token(machine_id: bytes) -> str:

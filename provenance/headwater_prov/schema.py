@@ -51,7 +51,7 @@ VERTEX_ATTRIBUTES: Final = {
     "cf:size": "iattr: the new size in bytes; xattr: bytes of the value that is set, if known; "
     "msg, shm: bytes",
     "cf:pathname": "path: the whole path as the program saw it",
-    "cf:value": "argv: one argument",
+    "cf:value": "argv: one argument; envp: one variable, NAME=value",
     "cf:host": "address: IPv4 or IPv6 address",
     "cf:service": "address: port",
     "cf:path": "address: path of a Unix socket, or its abstract name",
@@ -79,7 +79,10 @@ VERTEX_ATTRIBUTES: Final = {
     "this version on",
     "hw:foreign": "true: the object belongs to somebody else, nothing more is told",
     "hw:escaped": "true: bytes that are not UTF-8, and %, are written %XX in the name",
-    "hw:truncated": "true: the name was too long, the rest is missing",
+    "hw:truncated": "true: the name, argument or variable was too long, the rest is missing; on "
+    "the last of a program's, further ones may be missing, too",
+    "hw:redacted": "argv, envp: name of the rule by which something was taken out; from [redacted] "
+    "on, the rest is missing",
     "hw:resumed": "true: the object's beginning was lost or forgotten; the version is above all "
     "that it may have had, the type may be a guess",
 }

@@ -363,6 +363,8 @@ class GapReason(StrEnum):
     """More happened before it was known whose pod it was than is kept of such a pod."""
     POLICY = "policy"
     """The pod's policy does not want them; they were made before it was known to be the pod's."""
+    REDACTION = "redaction"
+    """What the policy takes out of a text could not be taken out: the text is withheld."""
     UNEXPLAINED = "unexplained"
     """The numbers are missing and no counter says why."""
 

@@ -125,7 +125,8 @@ def edges_of(record: AnyRecord) -> list[Edge]:
         case TextRecord():
             node = (record.object, record.version)
             words = arguments_of(record)
-            return [Edge(Relation.ARG, (0, 0), node, text=repr(word)) for word in words]
+            relation = Relation.ARG if record.kind is RecordKind.ARGUMENTS else Relation.ENV
+            return [Edge(relation, (0, 0), node, text=repr(word)) for word in words]
     return []
 
 

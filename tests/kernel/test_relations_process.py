@@ -1,16 +1,18 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tasks and process memories: how they begin, execute, change and end (G1, G2, G4)."""
 
+import subprocess
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
 from headwater_agent.decode import AnyRecord, TextRecord, VertexRecord
-from headwater_agent.layout import RecordKind, TextMark
+from headwater_agent.layout import RecordKind, SlotFlag, TextMark
 from headwater_prov.vocabulary import Relation, VertexType
 
 from tests.kernel.graph import arguments_of, graph
-from tests.kernel.lab import NO_LOOK_UPS, Lab, Tenant
+from tests.kernel.lab import DEFAULT_FLAGS, NO_LOOK_UPS, TIMEOUT_S, Lab, Tenant
+from tests.kernel.rendering import rendered
 
 
 @pytest.fixture
@@ -18,6 +20,14 @@ def executing(lab: Lab) -> Iterator[Tenant]:
     """Without what a program's start-up looks up about itself, which has its number in its path."""
     with lab.tenant(off={*NO_LOOK_UPS, Relation.READ_LINK}) as tenant:
         yield tenant
+
+
+def environments(records: Sequence[AnyRecord]) -> list[TextRecord]:
+    return [
+        record
+        for record in records
+        if isinstance(record, TextRecord) and record.kind is RecordKind.ENVIRONMENT
+    ]
 
 
 def memories(tenant: Tenant) -> list[VertexRecord]:
@@ -161,6 +171,74 @@ def test_arguments_can_be_left_out(lab: Lab, work: Path) -> None:
         tenant.run(work, "nothing")
         texts = [record for record in tenant.records if isinstance(record, TextRecord)]
         assert {record.kind for record in texts} == {RecordKind.NAME}
+
+
+@pytest.mark.every_kernel
+def test_environment_is_recorded_where_a_policy_wants_it(lab: Lab, work: Path) -> None:
+    with lab.tenant(flags=DEFAULT_FLAGS | SlotFlag.ENVIRONMENT) as tenant:
+        lines = tenant.lines(work, "exec-with-environment", "behaviours", "nothing")
+        assert "env 'SECRET=environment-of-the-test' -> memory2.0" in lines
+        assert [line for line in lines if line.startswith("arg ")] == [
+            "arg 'behaviours' -> memory2.0",
+            "arg 'nothing' -> memory2.0",
+        ]
+        # Nothing has left the memory before: what a program is told is in its first version.
+        assert not [line for line in lines if line.startswith(("arg", "env")) and ".0" not in line]
+
+
+def test_environment_alone(lab: Lab, work: Path) -> None:
+    flags = DEFAULT_FLAGS & ~SlotFlag.ARGUMENTS | SlotFlag.ENVIRONMENT
+    with lab.tenant(flags=flags) as tenant:
+        tenant.run(work, "exec-with-environment", "behaviours", "nothing")
+        assert arguments(tenant.records) == []
+        assert any(b"SECRET=" in record.data for record in environments(tenant.records))
+
+
+@pytest.mark.parametrize("off", [Relation.ENV, VertexType.ENVP])
+def test_environment_can_be_filtered(lab: Lab, work: Path, off: Relation | VertexType) -> None:
+    relations = {*NO_LOOK_UPS, *([off] if isinstance(off, Relation) else [])}
+    types = [off] if isinstance(off, VertexType) else []
+    flags = DEFAULT_FLAGS | SlotFlag.ENVIRONMENT
+    with lab.tenant(off=relations, vertices_off=types, flags=flags) as tenant:
+        tenant.run(work, "exec-with-environment", "behaviours", "nothing")
+        assert arguments(tenant.records)
+        assert environments(tenant.records) == []
+
+
+def test_environment_that_is_too_long_is_cut_and_says_so(lab: Lab, work: Path) -> None:
+    with lab.tenant(flags=DEFAULT_FLAGS | SlotFlag.ENVIRONMENT) as tenant:
+        command = ["/usr/bin/env", "-i", "LONG=" + "x" * 5000, "./behaviours", "nothing"]
+        tenant.prepare(work)
+        subprocess.run(tenant.command(*command), cwd=work, check=True, timeout=TIMEOUT_S)
+        record = environments(tenant.take())[-1]
+        assert TextMark.TRUNCATED in record.marks
+        assert record.data == (b"LONG=" + b"x" * 5000)[: len(record.data)]
+        assert len(record.data) > 4000
+
+
+def test_empty_environment_is_no_record(lab: Lab, work: Path) -> None:
+    with lab.tenant(flags=DEFAULT_FLAGS | SlotFlag.ENVIRONMENT) as tenant:
+        command = ["/usr/bin/env", "-i", "./behaviours", "nothing"]
+        tenant.prepare(work)
+        subprocess.run(tenant.command(*command), cwd=work, check=True, timeout=TIMEOUT_S)
+        records = tenant.take()
+        assert len(environments(records)) == len(arguments(records)) - 1
+
+
+@pytest.mark.every_kernel
+def test_secrets_of_arguments_and_environment_are_in_no_document(lab: Lab, work: Path) -> None:
+    with lab.tenant(flags=DEFAULT_FLAGS | SlotFlag.ENVIRONMENT) as tenant:
+        tenant.prepare(work)
+        command = ["./behaviours", "exec-with-environment", "behaviours", "nothing"]
+        words = ["--password=of-the-word", "--token", "that-follows", "seen"]
+        found = rendered(lab, tenant, tenant.command(*command, *words), work)
+    text = "".join(found.texts)
+    for secret in ("environment-of-the-test", "of-the-word", "that-follows"):
+        assert secret not in text
+    assert '"cf:value":"SECRET=[redacted]","hw:redacted":"builtin-name"' in text
+    assert '"cf:value":"--password=[redacted]","hw:redacted":"builtin-name"' in text
+    assert '"cf:value":"seen"' in text
+    assert found.relations()[Relation.ENV]
 
 
 def test_setuid_is_an_edge_and_a_memory_with_the_new_user(whole: Tenant, work: Path) -> None:

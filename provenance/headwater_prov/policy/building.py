@@ -22,6 +22,7 @@ from headwater_prov.policy.model import (
 from headwater_prov.policy.problems import Place
 from headwater_prov.policy.quantities import parse_bytes, parse_seconds
 from headwater_prov.policy.schema import resource_kinds
+from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction, RedactionRule
 from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES
 
 
@@ -35,6 +36,9 @@ def build_policy(document: Mapping[str, Any], place: Place) -> Policy:
         filters=_filters(spec["filters"]),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
+        environment=spec.get("environment", False),
+        program_text_bytes=spec.get("programTextBytes", TEXT_BYTES_MAX),
+        redaction=_redaction(spec.get("redaction", {})),
         records_per_second=spec.get("rateLimit", {}).get("recordsPerSecond"),
         suspend=spec["suspend"],
         place=place,
@@ -52,6 +56,9 @@ def build_cluster_policy(document: Mapping[str, Any], place: Place) -> ClusterPo
         filters=_filters(spec["filters"]),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
+        environment=spec.get("environment", False),
+        program_text_bytes=spec.get("programTextBytes", TEXT_BYTES_MAX),
+        redaction=_redaction(spec.get("redaction", {})),
         records_per_second=spec.get("rateLimit", {}).get("recordsPerSecond"),
         suspend=spec["suspend"],
         place=place,
@@ -71,6 +78,14 @@ def _compression(compression: Mapping[str, Any]) -> Compression:
         edges=compression["edges"],
         duplicate=compression["duplicate"],
     )
+
+
+def _redaction(redaction: Mapping[str, Any]) -> Redaction:
+    rules = (
+        RedactionRule(rule["name"], rule.get("variable", ""), rule.get("pattern", ""))
+        for rule in redaction.get("rules", ())
+    )
+    return Redaction(redaction.get("builtIn", True), tuple(sorted(rules)))
 
 
 def build_selector(selector: Mapping[str, Any]) -> PodSelector:

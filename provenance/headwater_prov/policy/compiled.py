@@ -19,6 +19,7 @@ from typing import Any, Final
 from headwater_prov.policy.model import ClusterPolicy, PodSelector, Policy
 from headwater_prov.policy.schema import API_VERSION
 from headwater_prov.policy.selectors import normalise_selector
+from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction
 from headwater_prov.vocabulary import Relation, VertexType
 
 _DISCLOSED_TYPES: Final = frozenset(
@@ -57,6 +58,9 @@ _ENDS: Final[Mapping[Relation, tuple[frozenset[VertexType], frozenset[VertexType
 )
 
 
+_BUILTIN_ONLY: Final = Redaction()
+
+
 @dataclass(frozen=True, slots=True)
 class CompiledPolicy:
     """What to record, for whichever pods the selector says.
@@ -72,6 +76,9 @@ class CompiledPolicy:
         compress_edges: an equal flow between equal versions once only.
         duplicate: every document declares all vertices that its relations mention.
         arguments: whether arguments of executed programs are recorded.
+        environment: whether their environments are.
+        program_text_bytes: how much of either is recorded at most.
+        redaction: what is taken out of them.
         records_per_second: how much is recorded at most; None is no limit.
         suspend: whether nothing is recorded at all.
         members: hashes of the policies that a combination is made of, else its own.
@@ -86,6 +93,9 @@ class CompiledPolicy:
     compress_edges: bool
     duplicate: bool
     arguments: bool
+    environment: bool
+    program_text_bytes: int
+    redaction: Redaction
     records_per_second: int | None
     suspend: bool
     members: frozenset[str]
@@ -100,6 +110,8 @@ def compile_policy(policy: Policy | ClusterPolicy) -> CompiledPolicy:
     relations_off = set(policy.filters.relations)
     if not policy.arguments:
         relations_off.add(Relation.ARG)
+    if not policy.environment:
+        relations_off.add(Relation.ENV)
     off = _largest_filters(relations_off, policy.filters.nodes)
     if policy.suspend or selector is None or len(off[0]) == len(Relation):
         return NOTHING
@@ -110,6 +122,8 @@ def compile_policy(policy: Policy | ClusterPolicy) -> CompiledPolicy:
         policy.compression.edges,
         policy.compression.duplicate,
         policy.records_per_second,
+        policy.program_text_bytes,
+        policy.redaction,
     )
 
 
@@ -117,8 +131,9 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
     """What is recorded of a pod that several policies select: whatever any of them records.
 
     Compression drops repetition only where all policies want it dropped, a rate limit holds only
-    where all have one: the largest. The order of the policies
-    and repeated ones make no difference; without any that records something, it is `NOTHING`.
+    where all have one: the largest. What any of them takes out of arguments and environments is
+    taken out. The order of the policies and repeated ones make no difference; without any that
+    records something, it is `NOTHING`.
     """
     distinct = {policy.hash: policy for policy in policies if not policy.suspend}
     effective = [distinct[key] for key in sorted(distinct)]
@@ -142,6 +157,12 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
         compress_edges=all(policy.compress_edges for policy in effective),
         duplicate=any(policy.duplicate for policy in effective),
         arguments=any(policy.arguments for policy in effective),
+        environment=any(policy.environment for policy in effective),
+        program_text_bytes=max(policy.program_text_bytes for policy in effective),
+        redaction=Redaction(
+            any(policy.redaction.builtin for policy in effective),
+            tuple(sorted({rule for policy in effective for rule in policy.redaction.rules})),
+        ),
         records_per_second=_largest_limit(policy.records_per_second for policy in effective),
         suspend=False,
         members=members,
@@ -177,9 +198,14 @@ def _compiled(
     compress_edges: bool,
     duplicate: bool,
     records_per_second: int | None = None,
+    program_text_bytes: int = TEXT_BYTES_MAX,
+    redaction: Redaction = _BUILTIN_ONLY,
 ) -> CompiledPolicy:
     suspend = selector is None
     arguments = Relation.ARG not in relations_off
+    environment = Relation.ENV not in relations_off
+    if not arguments and not environment:
+        program_text_bytes, redaction = TEXT_BYTES_MAX, _BUILTIN_ONLY
     content: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "arguments": arguments,
@@ -199,6 +225,13 @@ def _compiled(
     # Only where there is one: agents that know no limit go on with policies that have none.
     if records_per_second is not None:
         content["rateLimit"] = {"recordsPerSecond": records_per_second}
+    # Likewise; an agent that cannot take out what it should refuses the policy.
+    if environment:
+        content["environment"] = True
+    if program_text_bytes != TEXT_BYTES_MAX:
+        content["programTextBytes"] = program_text_bytes
+    if redaction != _BUILTIN_ONLY:
+        content["redaction"] = redaction_json(redaction)
     canonical = canonical_json(content)
     digest = sha256(canonical)
     return CompiledPolicy(
@@ -211,6 +244,9 @@ def _compiled(
         compress_edges=compress_edges,
         duplicate=duplicate,
         arguments=arguments,
+        environment=environment,
+        program_text_bytes=program_text_bytes,
+        redaction=redaction,
         records_per_second=records_per_second,
         suspend=suspend,
         members=frozenset({digest}),
@@ -223,6 +259,17 @@ def selector_json(selector: PodSelector) -> list[dict[str, Any]]:
         {"key": one.key, "operator": one.operator.value, "values": sorted(one.values)}
         for one in selector.requirements
     ]
+
+
+def redaction_json(redaction: Redaction) -> dict[str, Any]:
+    """What is taken out, as the canonical JSON has it."""
+    return {
+        "builtIn": redaction.builtin,
+        "rules": [
+            {"name": rule.name, "pattern": rule.pattern, "variable": rule.variable}
+            for rule in redaction.rules
+        ],
+    }
 
 
 def canonical_json(content: object) -> str:

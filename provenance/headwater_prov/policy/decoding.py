@@ -24,6 +24,7 @@ from headwater_prov.policy.compiled import (
 from headwater_prov.policy.model import Operator, PodSelector, Requirement
 from headwater_prov.policy.schema import API_VERSION
 from headwater_prov.policy.selectors import normalise_selector
+from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction, RedactionRule, expression
 from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES, Relation
 
 CANONICAL_MAX_BYTES: Final = 64 * 1024
@@ -72,7 +73,7 @@ def decode_policy(canonical: str) -> CompiledPolicy:
     fields = _Fields(content, "")
     fields.only(
         *("apiVersion", "arguments", "capture", "compression", "filters", "podSelector", "suspend"),
-        optional=("rateLimit",),
+        optional=("environment", "programTextBytes", "rateLimit", "redaction"),
     )
     if content["capture"] != "all":
         raise UnreadablePolicy("has another capture than all")
@@ -80,16 +81,26 @@ def decode_policy(canonical: str) -> CompiledPolicy:
     compression.only("duplicate", "edges", "nodes")
     filters = fields.below("filters")
     filters.only("nodes", "relations")
+    environment = "environment" in content and fields.flag("environment")
+    # An operator that knows no environments does not leave them out by name.
+    no_environment = frozenset[Relation]() if environment else {Relation.ENV}
     policy = CompiledPolicy(
         hash=sha256(canonical),
         canonical=canonical,
         selector=_selector(content["podSelector"]),
-        relations_off=frozenset(filters.names("relations", RELATIONS)),
+        relations_off=frozenset(filters.names("relations", RELATIONS)) | no_environment,
         vertices_off=frozenset(filters.names("nodes", VERTEX_TYPES)),
         compress_nodes=compression.flag("nodes"),
         compress_edges=compression.flag("edges"),
         duplicate=compression.flag("duplicate"),
         arguments=fields.flag("arguments"),
+        environment=environment,
+        program_text_bytes=(
+            fields.number("programTextBytes", TEXT_BYTES_MAX)
+            if "programTextBytes" in content
+            else TEXT_BYTES_MAX
+        ),
+        redaction=_redaction(fields) if "redaction" in content else Redaction(),
         records_per_second=_rate_limit(fields) if "rateLimit" in content else None,
         suspend=fields.flag("suspend"),
         members=frozenset({sha256(canonical)}),
@@ -98,6 +109,8 @@ def decode_policy(canonical: str) -> CompiledPolicy:
         raise UnreadablePolicy("has suspend and podSelector contradict each other")
     if policy.arguments is (Relation.ARG in policy.relations_off):
         raise UnreadablePolicy("has arguments and filters contradict each other")
+    if environment and Relation.ENV in policy.relations_off:
+        raise UnreadablePolicy("has environment and filters contradict each other")
     return policy
 
 
@@ -132,6 +145,18 @@ class _Fields:
             raise UnreadablePolicy(f"has {self._named(name)} that is not 1 to {most}")
         return value
 
+    def text(self, name: str) -> str:
+        value = self._content[name]
+        if not isinstance(value, str):
+            raise UnreadablePolicy(f"has {self._named(name)} that is not text")
+        return value
+
+    def each(self, name: str) -> "list[_Fields]":
+        listed = self._content[name]
+        if not isinstance(listed, list):
+            raise UnreadablePolicy(f"has {self._named(name)} that is not a list")
+        return [_Fields(one, f"{self._named(name)}[]") for one in listed]
+
     def names(self, name: str, known: Mapping[str, _Name]) -> list[_Name]:
         listed = self._content[name]
         if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
@@ -153,6 +178,23 @@ def _rate_limit(fields: _Fields) -> int:
     limit = fields.below("rateLimit")
     limit.only("recordsPerSecond")
     return limit.number("recordsPerSecond", RECORDS_PER_SECOND_MAX)
+
+
+def _redaction(fields: _Fields) -> Redaction:
+    redaction = fields.below("redaction")
+    redaction.only("builtIn", "rules")
+    rules = []
+    for one in redaction.each("rules"):
+        one.only("name", "pattern", "variable")
+        rule = RedactionRule(one.text("name"), one.text("variable"), one.text("pattern"))
+        if bool(rule.pattern) is bool(rule.variable):
+            raise UnreadablePolicy("has a rule in redaction.rules that is none")
+        try:
+            expression(rule)
+        except ValueError as error:
+            raise UnreadablePolicy(f"has a rule that cannot be applied: {error}") from error
+        rules.append(rule)
+    return Redaction(redaction.flag("builtIn"), tuple(rules))
 
 
 def _selector(content: object) -> PodSelector | None:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 
 from headwater_prov.policy.problems import Place
+from headwater_prov.redaction import Redaction
 from headwater_prov.vocabulary import Relation, VertexType
 
 
@@ -86,6 +87,9 @@ class Policy:
     filters: Filters
     compression: Compression
     arguments: bool
+    environment: bool
+    program_text_bytes: int
+    redaction: Redaction
     records_per_second: int | None
     suspend: bool
     place: Place = field(compare=False)
@@ -107,6 +111,9 @@ class ClusterPolicy:
     filters: Filters
     compression: Compression
     arguments: bool
+    environment: bool
+    program_text_bytes: int
+    redaction: Redaction
     records_per_second: int | None
     suspend: bool
     place: Place = field(compare=False)

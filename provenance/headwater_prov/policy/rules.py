@@ -24,6 +24,7 @@ from headwater_prov.policy.quantities import (
     parse_bytes,
     parse_seconds,
 )
+from headwater_prov.redaction import BUILTIN_PREFIX, is_expression
 
 PLATFORM_TENANT: Final = "headwater-platform"
 """The platform's own tenant, to whose account ClusterProvenancePolicies send their records."""
@@ -34,6 +35,8 @@ LABEL_KEY: Final = (
 )
 DNS_LABEL: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?$"
 DNS_SUBDOMAIN: Final = "^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$"
+_VARIABLE: Final = "^[A-Za-z0-9_.*?-]+$"
+_PRINTABLE: Final = "^[ -~]+$"
 _CONSUMER: Final = "^[A-Za-z0-9]([-A-Za-z0-9_]*[A-Za-z0-9])?$"
 _SHA_256: Final = "^[0-9a-f]{64}$"
 _SIZE: Final = "^[1-9][0-9]{0,13}(Ki|Mi|Gi|Ti)?$"
@@ -99,6 +102,22 @@ def _leaves_a_value(requirements: list[Mapping[str, Any]]) -> bool:
         for excluded in requirements
         if excluded["operator"] == "NotIn" and excluded["key"] == allowed["key"]
     )
+
+
+def _records_an_environment_that_is_asked_for(spec: Mapping[str, Any]) -> bool:
+    filters = spec["filters"]
+    return not spec["environment"] or not (
+        "envp" in filters["nodes"] or "env" in filters["relations"]
+    )
+
+
+def _is_expression(pattern: str) -> bool:
+    # Of what is not ASCII another rule speaks.
+    return not pattern.isascii() or is_expression(pattern)
+
+
+def _has_no_counts_and_classes(pattern: str) -> bool:
+    return "{" not in pattern and re.search(r"\\[pPC]", pattern) is None
 
 
 def _is_size(value: int | str) -> bool:
@@ -176,9 +195,20 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         "self.size() == 0": lambda items: len(items) == 0,
         "self != 'selective'": lambda capture: capture != "selective",
         "self == true": lambda value: value is True,
-        "self == false": lambda value: value is False,
         "self.all(one, one == 'prov-json')": lambda formats: set(formats) <= {"prov-json"},
         "!has(self.recordsPerSecond)": lambda limits: "recordsPerSecond" not in limits,
+        (
+            "!self.environment || "
+            "!('envp' in self.filters.nodes || 'env' in self.filters.relations)"
+        ): _records_an_environment_that_is_asked_for,
+        "!self.startsWith('builtin-')": lambda name: not name.startswith(BUILTIN_PREFIX),
+        f"self.matches('{_VARIABLE}')": lambda text: matches(_VARIABLE, text),
+        f"self.matches('{_PRINTABLE}')": lambda text: matches(_PRINTABLE, text),
+        r"!self.contains('{') && !self.matches('[\\\\][pPC]')": _has_no_counts_and_classes,
+        "''.matches(self) == false": _is_expression,
+        "has(self.variable) != has(self.pattern)": (
+            lambda rule: ("variable" in rule) is not ("pattern" in rule)
+        ),
         # ProvenanceTenant
         f"self.matches('{DNS_LABEL}')": lambda text: matches(DNS_LABEL, text),
         f"type(self) == int || self.matches('{_SIZE}')": _is_size,

@@ -6,7 +6,8 @@ from __future__ import annotations
 import orjson
 import pytest
 from headwater_agent.layout import TextMark
-from headwater_agent.names import NameWriter, arguments_of, path_of
+from headwater_agent.names import NameWriter, path_of
+from headwater_agent.redaction import Piece, texts_of
 from headwater_prov.escaping import unescape
 from hypothesis import given
 from hypothesis import strategies as st
@@ -38,7 +39,7 @@ def test_path(data: bytes, marks: TextMark, path: bytes) -> None:
     ],
 )
 def test_arguments(data: bytes, arguments: list[bytes]) -> None:
-    assert arguments_of(data) == arguments
+    assert texts_of(data) == arguments
 
 
 _component = st.binary(min_size=1, max_size=20).filter(lambda raw: not {0, 47} & set(raw))
@@ -75,9 +76,17 @@ def test_cache_of_paths_is_bounded() -> None:
     assert len(writer._paths) <= 1_024
 
 
-def test_only_the_last_argument_can_be_cut_off() -> None:
+def test_a_text_says_that_it_is_cut_or_lacks_something() -> None:
     writer = NameWriter(KEYS["alpha"], NODE.machine_id)
-    declared = [
-        declaration for _, declaration, _ in writer.arguments(b"a\0bb", TextMark.TRUNCATED, "m.3")
-    ]
-    assert [b"hw:truncated" in (text or b"") for text in declared] == [False, True]
+    pieces = [Piece(b"a"), Piece(b"bb", truncated=True), Piece(b"c=[redacted]", "rule")]
+    declared = [declaration or b"" for _, declaration, _ in writer.arguments(pieces, "m.3")]
+    assert [b"hw:truncated" in text for text in declared] == [False, True, False]
+    assert [b'"hw:redacted":"rule"' in text for text in declared] == [False, False, True]
+
+
+def test_an_argument_and_a_variable_of_one_text_are_two_vertices() -> None:
+    writer = NameWriter(KEYS["alpha"], NODE.machine_id)
+    ((argument, first, _),) = writer.arguments([Piece(b"A=1")], "m.0")
+    ((variable, second, _),) = writer.environment([Piece(b"A=1")], "m.0")
+    assert argument != variable
+    assert b"cf:argv" in (first or b"") and b"cf:envp" in (second or b"")

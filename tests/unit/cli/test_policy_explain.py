@@ -68,14 +68,21 @@ def test_each_policy_says_whose_pods_and_what_it_leaves_out(policies: Path) -> N
     result = explain(policies)
     assert result.exit_code == 0, result.output
     everything = section(result.stdout, "shop/all: pods of namespace shop, all of them")
-    assert "  leaves out  relations: read, perm_check" in everything
+    assert "  leaves out  relations: env, read, perm_check" in everything
     assert "  arguments   recorded" in everything
+    assert "  environment not recorded" in everything
+    assert "              of either up to 4096 bytes of a program" in everything
+    assert any(
+        line.startswith("  takes out   values of names like *TOKEN*,") for line in everything
+    )
+    assert any(line.endswith("(builtin-url)") for line in everything)
     web = section(result.stdout, "shop/web")
     assert web[0].endswith(
         "with app = web and stage in (canary, production) and region not in (lab)"
         " and a label owner and no label debug"
     )
     assert "  arguments   not recorded" in web
+    assert not any("takes out" in line for line in web)
     assert "  at most     5000 records a second on each node" in web
     assert "nothing: suspended" in section(result.stdout, "elsewhere/resting")[1]
 
@@ -97,11 +104,11 @@ def test_a_pod_has_what_all_its_policies_leave_out_in_common(policies: Path) -> 
     result = explain(policies, "--namespace", "shop", *words)
     assert result.exit_code == 0, result.output
     assert result.stdout.startswith("selected by all, web; goes to tenant acme\n")
-    assert "  leaves out  relations: perm_check\n" in result.stdout
+    assert "  leaves out  relations: env, perm_check\n" in result.stdout
     assert "at most" not in result.stdout
     alone = explain(policies, "--namespace", "shop")
     assert alone.stdout.startswith("selected by all; goes to tenant acme\n")
-    assert "relations: read, perm_check\n" in alone.stdout
+    assert "relations: env, read, perm_check\n" in alone.stdout
 
 
 def test_pod_that_no_policy_selects_is_1(policies: Path) -> None:

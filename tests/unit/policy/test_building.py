@@ -63,7 +63,7 @@ def test_where_a_policy_applies_is_no_part_of_what_is_compiled() -> None:
 def test_document_of_an_older_definition_is_still_read() -> None:
     """The operator may start before the definitions are brought to its version."""
     document = checked("ProvenancePolicy", "podSelector: {}")
-    for later in ("environment", "formats"):
+    for later in ("environment", "formats", "programTextBytes", "redaction"):
         del document["spec"][later]
     del document["spec"]["compression"]["version"]
     assert compile_policy(build_policy(document, NOWHERE)) == compile_policy(default_policy())

@@ -19,6 +19,7 @@ from headwater_prov.policy import (
     compile_policy,
     default_policy,
 )
+from headwater_prov.redaction import Redaction, RedactionRule
 from headwater_prov.vocabulary import VERSION_STEPS, ProvClass, Relation, VertexType
 from hypothesis import given
 from hypothesis import strategies as st
@@ -79,9 +80,21 @@ selectors = st.sampled_from(
     ]
 )
 compressions = st.builds(Compression, st.booleans(), st.booleans(), st.booleans())
+redactions = st.sampled_from(
+    [
+        Redaction(),
+        Redaction(),
+        Redaction(builtin=False),
+        Redaction(rules=(RedactionRule("a", "A*"),)),
+        Redaction(rules=(RedactionRule("a", "", "x"), RedactionRule("b", "", '"\\\\'))),
+    ]
+)
 policies = st.builds(
-    lambda selector, filters, compression, arguments, limit, suspend: dataclasses.replace(
+    lambda selector, filters, compression, arguments, texts, limit, suspend: dataclasses.replace(
         default_policy(),
+        environment=texts[0],
+        program_text_bytes=texts[1],
+        redaction=texts[2],
         selector=selector,
         filters=filters,
         compression=compression,
@@ -93,6 +106,7 @@ policies = st.builds(
     st.builds(Filters, st.one_of(nodes, any_nodes), st.one_of(relations, any_relations)),
     compressions,
     st.booleans(),
+    st.tuples(st.booleans(), st.sampled_from([4096, 4096, 100]), redactions),
     st.sampled_from([None, None, 1, 5000]),
     st.booleans(),
 )
@@ -103,7 +117,9 @@ def recorded(one: Policy) -> frozenset[Flow]:
     """The flows that a policy records, by what its fields say."""
     if one.suspend:
         return frozenset()
-    off = one.filters.relations if one.arguments else one.filters.relations | {Relation.ARG}
+    off = one.filters.relations
+    off |= set() if one.arguments else {Relation.ARG}
+    off |= set() if one.environment else {Relation.ENV}
     return frozenset(
         (relation, sender, receiver)
         for relation, sender, receiver in FLOWS
@@ -133,7 +149,9 @@ def meaning(one: Policy) -> object:
         {"tier": "a"},
     )
     limit = one.records_per_second
-    return flows, one.compression, limit, [one.selector.matches(labels) for labels in trials]
+    of_programs = {Relation.ARG, Relation.ENV} & {relation for relation, _, _ in flows}
+    texts = (one.program_text_bytes, one.redaction) if of_programs else None
+    return flows, one.compression, texts, limit, [one.selector.matches(labels) for labels in trials]
 
 
 @given(policies, policies)
@@ -167,6 +185,7 @@ def test_masks_leave_exactly_what_the_fields_say(one: Policy) -> None:
     assert left_by(compiled) == recorded(one)
     assert compiled.suspend is not bool(recorded(one))
     assert compiled.arguments is (Relation.ARG not in compiled.relations_off)
+    assert compiled.environment is (Relation.ENV not in compiled.relations_off)
 
 
 @given(policies)
@@ -183,6 +202,23 @@ def test_name_namespace_and_place_are_no_part_of_the_meaning() -> None:
     one = default_policy("shop", "one")
     other = default_policy("bank", "other")
     assert compile_policy(one) == compile_policy(other)
+
+
+@given(st.lists(policies, max_size=3))
+def test_a_pod_of_several_policies_has_the_rules_of_all(some: list[Policy]) -> None:
+    effective = [one for one in map(compile_policy, some) if not one.suspend]
+    together = combine(effective)
+    wanted = {rule for one in effective for rule in one.redaction.rules}
+    assert set(together.redaction.rules) == wanted
+    assert together.environment is any(one.environment for one in effective)
+    if effective:
+        assert together.redaction.builtin is any(one.redaction.builtin for one in effective)
+        assert together.program_text_bytes == max(one.program_text_bytes for one in effective)
+
+
+def test_an_older_agent_applies_what_asks_for_nothing_new() -> None:
+    text = compile_policy(default_policy()).canonical
+    assert not {"environment", "programTextBytes", "redaction"} & json.loads(text).keys()
 
 
 def test_arguments_can_be_switched_off_in_three_ways() -> None:

@@ -20,6 +20,7 @@ from headwater_prov.policy import (
 )
 from headwater_prov.policy.compiled import canonical_json
 from headwater_prov.policy.decoding import CANONICAL_MAX_BYTES
+from headwater_prov.redaction import Redaction, RedactionRule
 from headwater_prov.vocabulary import Relation, VertexType
 from hypothesis import given
 
@@ -32,6 +33,10 @@ def changed(**fields: Any) -> str:
     """The default policy's text with some fields replaced; `...` removes one."""
     content = {**json.loads(DEFAULT.canonical), **fields}
     return canonical_json({key: value for key, value in content.items() if value is not ...})
+
+
+def rules(*rules: Any) -> str:
+    return changed(redaction={"builtIn": True, "rules": list(rules)})
 
 
 @given(compiled_policies)
@@ -53,7 +58,16 @@ def test_largest_policy_fits() -> None:
     labels = tuple(Requirement(key(n), Operator.IN, frozenset({"v" * 63})) for n in range(32))
     others = tuple(Requirement(key(n), Operator.NOT_IN, values("x")) for n in range(40, 56))
     largest = compile_policy(
-        dataclasses.replace(default_policy(), selector=PodSelector(labels + others))
+        dataclasses.replace(
+            default_policy(),
+            selector=PodSelector(labels + others),
+            environment=True,
+            program_text_bytes=100,
+            redaction=Redaction(
+                False,
+                tuple(RedactionRule("n" * 61 + f"{n:02}", "", '"' * 128) for n in range(16)),
+            ),
+        )
     )
     names = sum(len(one.camflow) + 3 for one in (*Relation, *VertexType))
     assert len(largest.canonical) + names < CANONICAL_MAX_BYTES
@@ -106,6 +120,20 @@ REQUIREMENT = {"key": "app", "operator": "In", "values": ["a", "b"]}
         (changed(capture="selective"), "another capture"),
         (changed(arguments="true"), "arguments that is not true"),
         (changed(arguments=False), "arguments and filters contradict"),
+        (changed(environment="true"), "environment that is not true"),
+        (changed(environment=True), "environment and filters contradict"),
+        (changed(programTextBytes=0), "programTextBytes that is not 1 to 4096"),
+        (changed(programTextBytes=5000), "programTextBytes that is not 1 to 4096"),
+        (changed(redaction=[]), "has no object redaction"),
+        (changed(redaction={"builtIn": True}), "lacks redaction.rules"),
+        (changed(redaction={"builtIn": 1, "rules": []}), "redaction.builtIn that is not true"),
+        (changed(redaction={"builtIn": True, "rules": {}}), "redaction.rules that is not a list"),
+        (rules({"name": "a"}), "lacks redaction.rules[].pattern, redaction.rules[].variable"),
+        (rules({"name": "a", "pattern": "", "variable": ""}), "redaction.rules that is none"),
+        (rules({"name": "a", "pattern": "x", "variable": "y"}), "redaction.rules that is none"),
+        (rules({"name": 1, "pattern": "x", "variable": ""}), "redaction.rules[].name that is not"),
+        (rules({"name": "a", "pattern": "(", "variable": ""}), "rule that cannot be applied"),
+        (rules({"name": "a", "pattern": "ü", "variable": ""}), "rule that cannot be applied"),
         (changed(rateLimit=5), "has no object rateLimit"),
         (changed(rateLimit={}), "lacks rateLimit.recordsPerSecond"),
         (changed(rateLimit={"recordsPerSecond": 0}), "that is not 1 to 10000000"),

@@ -137,10 +137,10 @@ def test_defaults_are_valid_by_their_own_schema() -> None:
             assert schema["default"] in schema["enum"]
 
 
-def test_default_filter_is_that_of_camflow() -> None:
+def test_default_filter_is_that_of_camflow_whose_envp_is_a_switch_here() -> None:
     filters = resource_kinds()["ProvenancePolicy"].schema.properties["spec"].properties["filters"]
     assert filters.fresh_default() == {
-        "nodes": ["directory", "inode_unknown", "char", "envp"],
+        "nodes": ["directory", "inode_unknown", "char"],
         "relations": [],
     }
 

@@ -62,7 +62,8 @@ def test_flow_id_is_the_same_from_either_end() -> None:
 
 def test_argument_ids_differ_by_program_version_and_index() -> None:
     made = {ids.argv_id(KEY, memory, index) for memory in ("a.0", "a.1", "b.0") for index in (0, 1)}
-    assert len(made) == 6
+    made |= {ids.envp_id(KEY, memory, index) for memory in ("a.0", "b.0") for index in (0, 1)}
+    assert len(made) == 10
 
 
 @given(serials)

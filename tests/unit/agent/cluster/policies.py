@@ -21,6 +21,7 @@ from headwater_prov.policy import (
     canonical_references,
     compile_policy,
 )
+from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction
 from headwater_prov.vocabulary import Relation, VertexType
 
 
@@ -40,6 +41,9 @@ def compiled(
             Filters(frozenset(nodes), frozenset(without)),
             Compression(True, True, False),
             arguments=True,
+            environment=False,
+            program_text_bytes=TEXT_BYTES_MAX,
+            redaction=Redaction(),
             records_per_second=None,
             suspend=suspend,
             place=Place(""),
