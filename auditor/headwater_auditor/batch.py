@@ -8,7 +8,7 @@ Made by `stream.TenantStream`; `tracking.Tracker` and the auditor read it. Promi
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import zstandard
@@ -76,6 +76,9 @@ class Batch:
     payload: bytes
     """The PROV-JSON document, UTF-8, decompressed."""
 
+    is_whole: bool = True
+    """Whether `document` is all of `payload`; not so where relations were left out."""
+
     @cached_property
     def document(self) -> Document:
         """The document.
@@ -88,6 +91,12 @@ class Batch:
             return parse_document(self.payload, name)
         except DocumentError as error:
             raise InvalidBatchError(str(error)) from error
+
+    def with_document(self, document: Document) -> "Batch":
+        """The same message, of which only this part of the document counts."""
+        batch = replace(self, is_whole=False)
+        batch.__dict__["document"] = document  # where `cached_property` looks
+        return batch
 
 
 def parse_header(

@@ -33,6 +33,7 @@ from headwater_auditor.batch import (
 )
 from headwater_auditor.errors import AuditorError, InvalidBatchError
 from headwater_auditor.message import StoredMessage
+from headwater_auditor.policy_filter import PolicyFilter
 from headwater_auditor.stream_session import TROUBLE, Credentials, Session, Start
 from headwater_auditor.tracking import Tracker
 
@@ -75,6 +76,8 @@ class TenantStream:
             auditor decides where to start, each time.
         classes: only these classes; empty: all. Without graph and gap there is no balance.
         nodes: only these node tokens; empty: all.
+        policies: only what was recorded under these ("namespace/name"), of what tasks did; empty:
+            all. NATS delivers everything all the same: see `policy_filter`.
         document_bytes_max: larger documents are invalid.
         inbox_prefix: where the credentials let it receive answers; those of a ProvenanceAuditor's
             Secret say another one than NATS' own.
@@ -92,6 +95,7 @@ class TenantStream:
         durable: str | None = None,
         classes: Iterable[RecordClass] = (),
         nodes: Iterable[str] = (),
+        policies: Iterable[str] = (),
         document_bytes_max: int = DOCUMENT_BYTES_MAX,
         inbox_prefix: str = "_INBOX",
         authority: str = "",
@@ -103,6 +107,8 @@ class TenantStream:
         self._name = name
         self._durable = durable
         self._subjects = _filter_subjects(list(classes), list(nodes))
+        self._policies = frozenset(policies)
+        self._filter: PolicyFilter | None = None
         self._document_bytes_max = document_bytes_max
         self._inbox_prefix = inbox_prefix
         self._authority = authority
@@ -186,6 +192,7 @@ class TenantStream:
     def _begin(self, start: Start | None) -> None:
         whole = start is None or (start.sequence <= 1 and start.time is None)
         self._tracker = Tracker(from_start=whole and self._durable is None)
+        self._filter = PolicyFilter(self._policies) if self._policies else None
 
     # -- reading ---------------------------------------------------------------------------------
 
@@ -237,7 +244,17 @@ class TenantStream:
         if not self._tracker.admit(header):
             self.statistics.duplicates += 1
             return None
-        return Batch(header, payload)
+        batch = Batch(header, payload)
+        if self._filter is None or header.record_class is not RecordClass.GRAPH:
+            return batch
+        try:
+            whole = batch.document
+        except InvalidBatchError as error:
+            self.statistics.invalid += 1
+            self._on_invalid(error)
+            return None
+        document = self._filter.apply(whole)
+        return batch if document is whole else batch.with_document(document)
 
     # -- sessions --------------------------------------------------------------------------------
 

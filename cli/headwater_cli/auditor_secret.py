@@ -58,6 +58,7 @@ def open_auditor(cluster: Cluster, auditor: str, server: str, *, name: str) -> T
         name=name,
         durable=secret["consumer"].decode(),
         inbox_prefix=secret["inbox-prefix"].decode(),
+        policies=[each for each in secret.get("policies", b"").decode().split(",") if each],
         authority=secret.get("ca.crt", b"").decode(),
     )
 

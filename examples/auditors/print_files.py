@@ -3,7 +3,8 @@
 
     python print_files.py nats://127.0.0.1:4222 acme.creds [--once]
     python print_files.py "$(cat servers)" auditor.creds \\
-        --consumer "$(cat consumer)" --inbox-prefix "$(cat inbox-prefix)"
+        --consumer "$(cat consumer)" --inbox-prefix "$(cat inbox-prefix)" \\
+        --policies "$(cat policies 2>/dev/null)"
 
 The second command is for a pod that has the Secret of a ProvenanceAuditor mounted, run where it is
 mounted; SSL_CERT_FILE names its ca.crt. The server then remembers how far the program was.
@@ -65,6 +66,7 @@ async def main() -> None:
     parser.add_argument("--once", action="store_true", help="end after what is stored now")
     parser.add_argument("--consumer", help="a durable consumer; the server remembers its place")
     parser.add_argument("--inbox-prefix", default="_INBOX", help="where answers may be received")
+    parser.add_argument("--policies", default="", help="only their records; names with commas")
     arguments = parser.parse_args()
     names = FileNames()
     async with TenantStream(
@@ -73,6 +75,7 @@ async def main() -> None:
         name="print-files",
         durable=arguments.consumer,
         inbox_prefix=arguments.inbox_prefix,
+        policies=filter(None, arguments.policies.split(",")),
     ) as stream:
         batches = stream.fetch_all() if arguments.once else stream.follow()
         async for batch in batches:

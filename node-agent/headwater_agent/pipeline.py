@@ -221,10 +221,18 @@ class Pipeline:
         tenant.leave_slot(binding.slot)
         return dropped
 
-    def describe(self, cgroup: int, tenant: str, workload: Workload) -> None:
+    def describe(
+        self, cgroup: int, tenant: str, workload: Workload, policies: Sequence[str] = ()
+    ) -> None:
         """Say what runs in a cgroup, as far as it is known; its tasks are declared with it.
 
         What is said later than a task's declaration comes with the task's next version.
+
+        Args:
+            cgroup: its id.
+            tenant: whose it is.
+            workload: what runs in it.
+            policies: names of those that select it.
 
         Raises:
             KeyError: the tenant has no slot yet.
@@ -235,6 +243,7 @@ class Pipeline:
             "hw:podUid": workload.pod_uid,
             "hw:container": workload.container,
             "hw:imageDigest": workload.image_digest,
+            "hw:policies": " ".join(policies),
         }
         text = orjson.dumps({key: value for key, value in members.items() if value})[1:-1]
         attributes = b"," + text if text else b""

@@ -493,7 +493,7 @@ class Agent:
 
         def describe(pipeline: Pipeline) -> None:
             for cgroup, workload in workloads.items():
-                pipeline.describe(cgroup, slot.tenant, workload)
+                pipeline.describe(cgroup, slot.tenant, workload, slot.policies)
 
         await self._in_ring(describe)
 

@@ -73,6 +73,8 @@ VERTEX_ATTRIBUTES: Final = {
     "hw:container": "task: name of its container; known late, it comes with a later version",
     "hw:imageDigest": "task: digest of its container's image; known late, it comes with a later "
     "version",
+    "hw:policies": "task: names of the policies that select its pod, namespace/name, separated by "
+    "spaces; those of the platform without namespace",
     "hw:setup": "task: true: a container runtime's that sets a container up; false: no more, from "
     "this version on",
     "hw:left": "task: true: its process was moved out of its pod's cgroup; false: it is back, from "

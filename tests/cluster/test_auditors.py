@@ -12,6 +12,7 @@ import secrets
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
@@ -40,6 +41,8 @@ from tests.cluster.nats_server import NatsServers, client_of, timed
 from tests.cluster.operator_process import HEADWATER, SYSTEM, TENANTS, install
 from tests.cluster.platform_team import INTERVAL_S, SECRETS, Platform, operating_platform
 from tests.integration.nats import nodejs
+from tests.unit.agent.harness import NODE
+from tests.unit.auditor.policies import Node
 
 LOG = ROOT / "build" / "cluster" / "operator-auditors.log"
 
@@ -443,10 +446,60 @@ def test_count_and_names_are_bounded_and_the_oldest_are_served(platform: Platfor
         team.api.delete(f"/api/v1/namespaces/{team.namespace}")
 
 
+async def read_edges(secret: dict[str, bytes], directory: Path) -> tuple[Counter[str], bool]:
+    """Relations that the library shows with a Secret's entries, and whether nothing is missing."""
+    (directory / "auditor.creds").write_bytes(secret["auditor.creds"])
+    async with TenantStream(
+        secret["servers"].decode().split(","),
+        directory / "auditor.creds",
+        durable=secret["consumer"].decode(),
+        inbox_prefix=secret["inbox-prefix"].decode(),
+        policies=filter(None, secret.get("policies", b"").decode().split(",")),
+    ) as stream:
+        seen: Counter[str] = Counter()
+        async for batch in stream.fetch_all():
+            seen.update(edge.relation.camflow for edge in batch.document.edges)
+        return seen, all(balance.is_even for balance in stream.balances().values())
+
+
+def test_filter_by_policy_is_the_programs(team: Team, platform: Platform, tmp_path: Path) -> None:
+    """The Secret says which; the stream brings all, and nothing counts as missing."""
+    team.apply("web", filter={"policies": ["web"]})
+    team.apply("all")
+    for name in ("web", "all"):
+        team.wait(name)
+    assert "by the program" in team.message("web")
+    assert team.secret("web")["policies"].decode() == f"{team.namespace}/web"
+    assert "policies" not in team.secret("all")
+
+    node = Node()
+    web, db = node.pod(f"{team.namespace}/web"), node.pod(f"{team.namespace}/db")
+    for who, count in ((web, 2), (db, 5)):
+        for number in range(count):
+            node.read(who, node.file(f"/{who.slot}-{number}"))
+
+    async def publish() -> None:
+        async with client_of(platform.servers, platform.root(team.name)) as client:
+            for batch in node.batches():
+                await client.jetstream().publish(
+                    f"prov.v1.{NODE.token}.{batch.klass}", batch.payload, headers=batch.headers
+                )
+
+    asyncio.run(publish())
+    seen, is_even = asyncio.run(read_edges(team.secret("all"), tmp_path))
+    assert (seen["read"], is_even) == (7, True)
+    seen, is_even = asyncio.run(read_edges(team.secret("web"), tmp_path))
+    assert (seen["read"], is_even) == (2, True)
+
+    # Another filter is in the Secret at once, none takes the entry away.
+    team.apply("web", filter={"policies": ["db", "web"]})
+    wanted = f"{team.namespace}/db,{team.namespace}/web".encode()
+    wait_until(lambda: team.secret("web").get("policies") == wanted, what="both policies")
+    team.apply("web", filter={"policies": []})
+    wait_until(lambda: "policies" not in team.secret("web"), what="no policies")
+
+
 def test_what_cannot_be_filtered_is_said(team: Team, platform: Platform) -> None:
-    team.apply("policy", filter={"policies": ["web"]})
-    team.wait("policy", "FilterUnavailable")
-    assert "Hw-Policy" in team.message("policy")
     team.apply("lost", filter={"nodes": ["nowhere"]})
     team.wait("lost", "NodesUnknown")
     team.apply("half", filter={"nodes": ["nowhere", platform.node]})

@@ -17,14 +17,17 @@ from headwater_agent.publish import PublishWindow
 from headwater_agent.service import Agent, Balance
 from headwater_agent.settings import AgentSettings, BatchSettings, DeliverySettings
 from headwater_agent.slots import Workload, place
+from headwater_auditor import TenantStream
 from headwater_cli.consume import Account, fetch_all
 from headwater_cli.embedded_nats import EmbeddedNats
 from headwater_cli.state import tenant_key
 from headwater_operator.accounts import Quotas, unrestricted_user
-from headwater_prov.document import Document
+from headwater_prov.document import Document, merge
+from headwater_prov.identifiers import parse_vertex_name
 from headwater_prov.policy import PolicySet, load_directory
 from headwater_prov.validation import Rule, validate
 
+from bench.pipeline.workloads import random_workload
 from tests.integration.fake_kernel import FakeKernel
 
 SETTINGS = AgentSettings(
@@ -263,3 +266,51 @@ async def test_g6_policy_edit_under_load_loses_nothing(tmp_path: Path) -> None:
             assert not document.gaps
     assert len([slot for slot, _ in kernel.configured if slot == 1]) == 6
     assert len([slot for slot, _ in kernel.configured if slot == 2]) == 1
+
+
+async def test_filter_by_policy_shows_what_tasks_of_its_pods_did(tmp_path: Path) -> None:
+    """Two pods of one tenant on one node, each selected by one policy, and a third by both."""
+    directory = tmp_path / "p"
+    directory.mkdir()
+    for name, selector in (("web", "app: web"), ("db", "app: db"), ("more", "tier: both")):
+        (directory / f"{name}.yaml").write_text(
+            "apiVersion: headwater.dev/v1alpha1\nkind: ProvenancePolicy\n"
+            f"metadata: {{name: {name}, namespace: shop}}\n"
+            f"spec: {{podSelector: {{matchLabels: {{{selector}}}}}}}\n"
+        )
+    found = load_directory(directory)
+    kernel = FakeKernel()
+    with EmbeddedNats(tmp_path / "state") as nats:
+        async with agent_on(nats, kernel) as agent:
+            await nats.ensure_tenant("shop")
+            pods = ({"app": "web"}, {"app": "db"}, {"app": "db", "tier": "both"})
+            for number, labels in enumerate(pods):
+                workload = Workload("shop", f"pod-{number}", labels)
+                await agent.bind(100 + number, workload, place(found, workload))
+            for cgroup, slot in kernel.cgroups.items():
+                kernel.simulated.cgroup = cgroup
+                await asyncio.to_thread(random_workload, kernel.simulated, [slot], 800)
+            balance = (await agent.stop())["shop"]
+
+        async def read_pods(*policies: str) -> set[str]:
+            """Names of the pods whose tasks act in what is shown."""
+            credentials = nats.tenant_credentials("shop").text
+            async with TenantStream(nats.url, credentials, policies=policies) as stream:
+                document = merge([batch.document async for batch in stream.fetch_all()])
+                [counted] = stream.balances().values()
+            pods = {
+                vertex.object: str(vertex.attributes["hw:pod"])
+                for vertex in document.vertices.values()
+                if "hw:pod" in vertex.attributes
+            }
+            ends = {end for edge in document.edges for end in (edge.sender, edge.receiver)}
+            acting = {parse_vertex_name(end)[0] for end in ends} & pods.keys()
+            assert counted.is_even and counted.captured == balance.captured
+            return {pods[each] for each in acting}
+
+        assert await read_pods() == {"pod-0", "pod-1", "pod-2"}
+        assert await read_pods("shop/web") == {"pod-0"}
+        assert await read_pods("shop/db") == {"pod-1", "pod-2"}
+        assert await read_pods("shop/more") == {"pod-2"}
+        assert await read_pods("shop/more", "shop/web") == {"pod-0", "pod-2"}
+        assert await read_pods("bank/web") == set()

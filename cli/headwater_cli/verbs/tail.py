@@ -101,8 +101,12 @@ async def _tail(opened: TenantStream, follow: bool, line_format: str) -> None:
 
 
 def _print(batch: Batch, line_format: str) -> None:
-    if line_format == "prov-json":
+    if line_format == "prov-json" and batch.is_whole:
         sys.stdout.buffer.write(batch.payload.rstrip(b"\n") + b"\n")
+    elif line_format == "prov-json":
+        # The writer's line ends stand between records only; in texts they are escaped.
+        text = render(batch.document, line_format)
+        sys.stdout.buffer.write(text.replace(b"\n", b"") + b"\n")
     elif line_format == "prov-n":
         sys.stdout.buffer.write(render(batch.document, "prov-n"))
     else:

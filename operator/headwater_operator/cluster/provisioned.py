@@ -39,7 +39,6 @@ class AuditorReason(StrEnum):
     SECRET_TAKEN = "SecretTaken"
     SECRET_UNWRITTEN = "SecretUnwritten"
     NODES_UNKNOWN = "NodesUnknown"
-    FILTER_UNAVAILABLE = "FilterUnavailable"
     NATS_NOT_CONFIGURED = "NatsNotConfigured"
 
 

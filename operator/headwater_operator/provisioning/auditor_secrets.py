@@ -22,6 +22,9 @@ from headwater_operator.provisioning.vault import MANAGED_BY, SECRETS, SecretApi
 USER_ANNOTATION: Final = "headwater.dev/user"
 """Public key of the user whose credentials are in the Secret."""
 
+POLICIES_ENTRY: Final = "policies"
+"""Names of policies, with commas; absent if the auditor gets the records of all."""
+
 _REFUSED_BY_ADMISSION: Final = 422
 """What the policy headwater-operator-secrets answers; a role that is missing is a 403."""
 
@@ -62,17 +65,21 @@ class AuditorSecrets:
         }
         if authority := self._settings.authority():
             content["ca.crt"] = authority
+        if policies := _policies_entry(wanted):
+            content[POLICIES_ENTRY] = policies
         annotations = {USER_ANNOTATION: user.key.public}
-        change = {"metadata": {"annotations": annotations}, "data": encode_data(content)}
+        data = encode_data(content)
+        change = {"metadata": {"annotations": annotations}, "data": data}
         try:
-            await self._patch(wanted, change)
+            # What an earlier filter said goes, too.
+            await self._patch(wanted, {**change, "data": {POLICIES_ENTRY: None, **data}})
         except ApiError as error:
             if not error.is_absent:
                 raise
             await self._create(wanted, change)
 
     async def holds(self, wanted: WantedAuditor, user: str) -> bool:
-        """Whether the auditor's Secret is there and holds a user's credentials.
+        """Whether the auditor's Secret is there, with a user's credentials and its policies.
 
         Args:
             wanted: the auditor.
@@ -90,8 +97,13 @@ class AuditorSecrets:
                 return False
             raise
         annotations = stored["metadata"].get("annotations") or {}
-        has_text = "auditor.creds" in (stored.get("data") or {})
-        return has_text and annotations.get(USER_ANNOTATION) == user
+        data = stored.get("data") or {}
+        expected = encode_data({POLICIES_ENTRY: _policies_entry(wanted)})[POLICIES_ENTRY]
+        return (
+            "auditor.creds" in data
+            and data.get(POLICIES_ENTRY, "") == expected
+            and annotations.get(USER_ANNOTATION) == user
+        )
 
     async def _patch(self, wanted: WantedAuditor, change: dict[str, Any]) -> dict[str, Any]:
         try:
@@ -121,3 +133,7 @@ class AuditorSecrets:
         }
         body = {"apiVersion": SECRETS.api_version, "kind": SECRETS.name, "type": "Opaque"}
         await self._api.create(SECRETS, {**body, **change, "metadata": metadata})
+
+
+def _policies_entry(wanted: WantedAuditor) -> bytes:
+    return ",".join(wanted.policies).encode("ascii")

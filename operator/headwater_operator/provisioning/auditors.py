@@ -49,6 +49,9 @@ class WantedAuditor:
     generation: int
     """Of the object that says so."""
 
+    policies: tuple[str, ...] = ()
+    """Of which its program is to show records, as "namespace/name"; none: of all."""
+
     remark: str = ""
     """What its owner should know, though it is served."""
 
@@ -132,13 +135,6 @@ def _wanted(
     auditor: Observed, consumer: str, node_tokens: Mapping[str, str]
 ) -> WantedAuditor | AuditorState:
     wish = auditor.spec.get("filter") or {}
-    if wish.get("policies"):
-        return AuditorState(
-            AuditorReason.FILTER_UNAVAILABLE,
-            "subjects do not say of which policy a message is, so NATS cannot hold others back; "
-            "remove spec.filter.policies and let the program compare the header Hw-Policy with the "
-            "policies' status.hash",
-        )
     named = wish.get("nodes") or ()
     unknown = sorted(name for name in named if name not in node_tokens)
     nodes = ["*"] if not named else sorted(node_tokens[n] for n in named if n in node_tokens)
@@ -152,6 +148,10 @@ def _wanted(
     classes = set(wish.get("classes") or _CLASSES)
     # Whoever gets all that is recorded gets the checkpoints too, by which it can be verified.
     parts = [">"] if classes >= _CLASSES else sorted(classes)
+    policies = tuple(sorted(f"{auditor.namespace}/{one}" for one in wish.get("policies") or ()))
+    remarks = [f"; not there are the nodes {listed}"] if unknown else []
+    if policies:
+        remarks.append("; policies are told apart by the program, not by NATS")
     return WantedAuditor(
         uid=auditor.uid,
         namespace=auditor.namespace,
@@ -161,7 +161,8 @@ def _wanted(
         subjects=tuple(f"{SUBJECT_ROOT}.{node}.{each}" for node in nodes for each in parts),
         life_s=parse_seconds(auditor.spec.get("credentialLife", "1h")),
         generation=auditor.generation,
-        remark=f"; not there are the nodes {listed}" if unknown else "",
+        policies=policies,
+        remark="".join(remarks),
     )
 
 

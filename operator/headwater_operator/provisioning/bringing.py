@@ -131,8 +131,9 @@ class Bringing:
         self._without_stream: set[str] = set()
         """Accounts whose stream the server has refused."""
         self._is_whole = True
-        self._checked: set[str] = set()
-        """Auditors whose Secrets were looked at since the last whole pass."""
+        self._checked: dict[str, tuple[str, ...]] = {}
+        """By uid, auditors whose Secrets were looked at since the last whole pass, and the policies
+        that were found in them."""
 
     def begin_whole_pass(self) -> None:
         """Look at all accounts and all auditors' Secrets again."""
@@ -232,7 +233,7 @@ class Bringing:
             record = work.record.auditors.get(one.uid)
             if auditors.is_due(one, record, signer, now):
                 due.append(one)
-            elif one.uid not in self._checked and one.uid not in self._unsent:
+            elif self._checked.get(one.uid) != one.policies and one.uid not in self._unsent:
                 await self._check(work, one, due)
         for one in due:
             self._unsent[one.uid] = self._mint(work, one, now)
@@ -246,7 +247,7 @@ class Bringing:
         try:
             if not await self._secrets.holds(one, newest.public):
                 due.append(one)
-            self._checked.add(one.uid)
+            self._checked[one.uid] = one.policies
         except SecretTakenError as error:
             work.auditor_states[one.uid] = AuditorState(AuditorReason.SECRET_TAKEN, str(error))
         except ApiError as error:
@@ -270,7 +271,7 @@ class Bringing:
             if user is not None:
                 await self._secrets.put(one, user)
                 del self._unsent[one.uid]
-                self._checked.add(one.uid)
+                self._checked[one.uid] = one.policies
         except SecretTakenError as error:
             work.auditor_states[one.uid] = AuditorState(AuditorReason.SECRET_TAKEN, str(error))
         except ApiError as error:

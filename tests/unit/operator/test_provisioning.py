@@ -207,15 +207,21 @@ def test_filter_becomes_subjects() -> None:
     assert "n2" in decision.served[0].remark
 
 
+def test_filter_by_policy_is_the_programs() -> None:
+    """NATS cannot tell policies apart, so the subjects are all, and the Secret says which."""
+    some = wanted(filter={"policies": ["web", "db"]})
+    assert some.subjects == ("prov.v1.*.>",)
+    assert some.policies == ("shop/db", "shop/web")
+    assert "by the program" in some.remark
+    assert wanted().policies == ()
+
+
 def test_auditor_whose_nodes_are_away_keeps_what_it_has() -> None:
     one = auditor("a", filter={"nodes": ["n1"]})
     served = decide(one, n1="t1").served[0]
     had = auditors.given(record(), served, TimedKey("U1", NOW + 10, at=NOW), NOW)
     assert auditors.ended(had, decide(one)) == set()
     assert auditors.ended(had, decide()) == {one.uid}
-    other = decide(auditor("a", filter={"policies": ["p"]}))
-    assert other.refused[one.uid].reason is AuditorReason.FILTER_UNAVAILABLE
-    assert auditors.ended(had, other) == {one.uid}
 
 
 def test_oldest_are_served_and_a_name_is_one_auditors() -> None:
