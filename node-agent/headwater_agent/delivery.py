@@ -205,6 +205,13 @@ class DeliveryQueue:
         queue.waiting.append(message)
         self._hold(queue, message.size)
 
+    def withdraw(self, queue: OwedQueue) -> None:
+        """Let the last message in memory wait no more, and owe it no more."""
+        message = queue.waiting.pop()
+        if isinstance(message, Message):
+            queue.counts.owed_bytes -= message.size
+            self._release(queue, message)
+
     def has_memory(self, queue: OwedQueue, size: int) -> bool:
         """Whether a tenant may hold so many bytes more in memory."""
         # As in the window, the share of a slow one must leave room for those to come.

@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from enum import Enum
+from itertools import islice
 from typing import Final, Protocol
 
 from headwater_prov.signing import VoidRange, join_voids
@@ -73,6 +74,9 @@ class Message:
     is_inherited: bool = False
     """Whether an earlier agent made it."""
 
+    since_ns: int = 0
+    """It has waited since then, or a little less long; nanoseconds since 1970."""
+
     @property
     def name(self) -> str:
         """Its message id."""
@@ -127,6 +131,19 @@ class MessageChains(Protocol):
     def head(self, tenant: str, load: str) -> tuple[int, bytes]:
         """Up to which position a chain is stored, and the digest of the message there."""
 
+    def resume(
+        self,
+        tenant: str,
+        load: str,
+        *,
+        settled: tuple[int, bytes],
+        position: int,
+        last: Batch | None,
+        sequence: int,
+        opened_ns: int,
+    ) -> None:
+        """Go on with the chain of an earlier load."""
+
 
 Declare = Callable[[str, int, int], Batch]
 """Makes the gap batch for the records `first` to `last` of a tenant."""
@@ -173,6 +190,12 @@ class TenantDelivery:
 
     last_error: str = ""
     """The server's words for the last of them."""
+
+    disk_bytes: int = 0
+    """Of the files of the spool, as of a second ago."""
+
+    oldest_ns: int = 0
+    """Since when the oldest message waits, nanoseconds since 1970, as of a second ago; 0: none."""
 
 
 @dataclass(slots=True)
@@ -247,6 +270,15 @@ class OwedQueue:
             del self.waiting[index]
         else:
             self.waiting[index] = given_up
+
+    def oldest_ns(self) -> int:
+        """Since when the oldest message waits; 0: none does."""
+        waiting = (item for item in self.waiting if isinstance(item, Message))
+        known = [*self.in_flight, *self.returned, *islice(waiting, 1)]
+        found = [message.since_ns for message in known]
+        if self.spool is not None and self.spool.oldest_unread_ns is not None:
+            found.append(self.spool.oldest_unread_ns)
+        return min(filter(None, found), default=0)
 
     def in_turn(self, messages: Iterable[Message]) -> list[Message]:
         """Messages that have been offered, in the order in which they were offered first."""

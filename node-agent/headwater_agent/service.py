@@ -429,17 +429,6 @@ class Agent:
                 log.warning("what is owed to tenant %s waits on disk: %s", tenant, error)
                 left.append(tenant)
                 continue
-            for each in found:
-                mark = each.log.mark
-                self._chains.resume(
-                    tenant,
-                    each.log.load,
-                    settled=(mark.settled, mark.digest),
-                    position=each.position,
-                    last=each.last,
-                    sequence=each.numbers_last,
-                    opened_ns=each.oldest_ns,
-                )
             self._queue.spooling.adopt(tenant, found)
         return left
 

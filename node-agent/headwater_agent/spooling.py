@@ -12,10 +12,10 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
 
-from headwater_prov.vocabulary import GapReason
+from headwater_prov.vocabulary import GapReason, RecordClass
 
 from headwater_agent.batch import Batch
-from headwater_agent.owed import GivenUp, Message, OwedQueue
+from headwater_agent.owed import GivenUp, Message, MessageChains, OwedQueue
 from headwater_agent.settings import WhenFull
 from headwater_agent.spool import RecoveredLog, Spools
 from headwater_agent.spool.log import Entry, position_of
@@ -39,6 +39,9 @@ class Memory(Protocol):
     def has_memory(self, queue: OwedQueue, size: int) -> bool:
         """Whether a tenant may hold so many bytes more in memory."""
 
+    def withdraw(self, queue: OwedQueue) -> None:
+        """Let the last message in memory wait no more, and owe it no more."""
+
     def give_up(self, queue: OwedQueue, message: Message) -> GivenUp:
         """A message will not be sent; the duty to declare its records is the caller's."""
 
@@ -52,15 +55,8 @@ class Memory(Protocol):
         """Something is to be offered."""
 
     @property
-    def chains(self) -> "Heads":
+    def chains(self) -> MessageChains:
         """What gives messages their places."""
-
-
-class Heads(Protocol):
-    """What is asked of `chain.Chains`."""
-
-    def head(self, tenant: str, load: str) -> tuple[int, bytes]:
-        """Up to which position a chain is stored, and the digest of the message there."""
 
 
 class Spooling:
@@ -87,6 +83,16 @@ class Spooling:
         queue = self._open(self._memory.queue(tenant))
         assert queue.spool is not None
         for each in found:
+            mark = each.log.mark
+            self._memory.chains.resume(
+                tenant,
+                each.log.load,
+                settled=(mark.settled, mark.digest),
+                position=each.position,
+                last=each.last,
+                sequence=each.numbers_last,
+                opened_ns=each.oldest_ns,
+            )
             queue.spool.add_earlier(each.log)
             for first, last in each.missing:
                 queue.counts.given_up += last - first + 1
@@ -117,7 +123,7 @@ class Spooling:
             place = spool.append(batch, keep=keep)
             if place is not None:
                 if keep:
-                    self._memory.keep(queue, Message(batch, place))
+                    self._memory.keep(queue, Message(batch, place, since_ns=self._clock_ns()))
                 return True
             if keep or not batch.last:
                 return False
@@ -164,6 +170,8 @@ class Spooling:
         limit_ns = self._clock_ns() - int(self._spools.settings.max_age_s * 1e9)
         for queue in queues:
             self._expire(queue, limit_ns)
+            queue.counts.disk_bytes = queue.spool.size if queue.spool is not None else 0
+            queue.counts.oldest_ns = queue.oldest_ns()
         if self._syncing is None or self._syncing.done():
             descriptors = self._spools.begin_sync(now)
             if descriptors:
@@ -199,16 +207,34 @@ class Spooling:
         if spool is None or dropped is None:
             return False
         log, entries = dropped
+        machine = self._take_machine(queue)
         for entry in entries:
             message = self._message(queue, entry)
             if entry.lost is not None:
                 self._lose(queue, entry.lost)
-            if entry.is_offered or not entry.batch.last:
+            if entry.is_offered:
                 self._keep(queue, entry, message)
-            else:
+            elif entry.batch.last:
                 queue.append_given_up(self._memory.give_up(queue, message))
+            else:
+                self._memory.give_up(queue, message)
+                machine = message
+        if machine is not None:
+            # What was in force when that began which is kept; its place on disk is free.
+            machine.place = None
+            queue.counts.owed_bytes += machine.size
+            self._memory.keep(queue, machine)
         log.remove_given_up()
         return spool.unread < before
+
+    def _take_machine(self, queue: OwedQueue) -> Message | None:
+        """The machine record that the last drop has kept, if nothing else has come since."""
+        last = queue.waiting[-1] if queue.waiting else None
+        is_machine = isinstance(last, Message) and last.batch.klass == RecordClass.MACHINE
+        if not isinstance(last, Message) or not is_machine or last.place is not None:
+            return None
+        self._memory.withdraw(queue)
+        return last
 
     def _read_back(self, queue: OwedQueue, entry: Entry) -> None:
         if entry.lost is not None:
@@ -224,7 +250,8 @@ class Spooling:
     def _message(self, queue: OwedQueue, entry: Entry) -> Message:
         if entry.is_inherited:
             queue.counts.owed_bytes += len(entry.batch.payload)
-        return Message(entry.batch, entry.place, is_inherited=entry.is_inherited)
+        since_ns = entry.place.file.opened_ns
+        return Message(entry.batch, entry.place, entry.is_inherited, since_ns)
 
     def _lose(self, queue: OwedQueue, numbers: tuple[int, int]) -> None:
         """Numbers of this load were in blocks that cannot be read."""

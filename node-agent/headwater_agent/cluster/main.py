@@ -143,6 +143,7 @@ async def run(
         parts.settings,
         ring=replace(parts.settings.ring, size_bytes=options.ring_bytes),
         quarantine=options.quarantine,
+        spool=options.spool,
     )
     parts = replace(parts, settings=settings)
     try:

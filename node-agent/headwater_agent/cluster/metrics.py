@@ -7,6 +7,7 @@ their names are labels. Names follow Prometheus' rules; the alerts in docs/opera
 them. Shown by :mod:`.pages`.
 """
 
+import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
@@ -127,9 +128,20 @@ class AgentCollector(Collector):
             captured.add_metric([tenant], balance.captured)
             delivered.add_metric([tenant], balance.delivered)
             declared.add_metric([tenant], balance.declared)
+        disk = GaugeMetricFamily(
+            "headwater_agent_spool_bytes", "On the node's disk.", labels=["tenant"]
+        )
+        age = GaugeMetricFamily(
+            "headwater_agent_oldest_owed_seconds",
+            "How long the oldest batch has waited.",
+            labels=["tenant"],
+        )
         for tenant, delivery in self._agent.deliveries().items():
             owed.add_metric([tenant], delivery.owed_bytes)
-        yield from (captured, delivered, declared, owed)
+            disk.add_metric([tenant], delivery.disk_bytes)
+            waits_ns = time.time_ns() - delivery.oldest_ns if delivery.oldest_ns else 0
+            age.add_metric([tenant], max(waits_ns, 0) / 1e9)
+        yield from (captured, delivered, declared, owed, disk, age)
         lost = CounterMetricFamily(
             "headwater_agent_lost_records", "Records that no stream will have.", labels=["reason"]
         )

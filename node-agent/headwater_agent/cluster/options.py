@@ -14,7 +14,7 @@ from typing import Final
 
 from headwater_prov.endpoints import check_encrypted
 
-from headwater_agent.settings import QuarantineSettings, RingSettings
+from headwater_agent.settings import QuarantineSettings, RingSettings, SpoolSettings, WhenFull
 
 EPILOG: Final = """\
 exit status:
@@ -32,6 +32,9 @@ stays. A stop takes as long as NATS needs, 40 seconds at most: give the pod 60.
 RING_BYTES_MIN: Final = 1 << 16
 RING_BYTES_MAX: Final = 1 << 30
 """What a node can spare, between a ring that holds 800 records and one that holds 13 million."""
+
+SPOOL_BYTES_MIN: Final = 1 << 20
+"""Below that a tenant's share is a few batches."""
 
 _OPERATOR_TOKEN: Final = Path("/var/run/secrets/headwater/token")
 
@@ -74,6 +77,9 @@ class ClusterOptions:
 
     quarantine: QuarantineSettings = field(default_factory=QuarantineSettings)
     """What is kept of pods that the API server has not told of."""
+
+    spool: SpoolSettings = field(default_factory=SpoolSettings)
+    """What is kept on disk of what NATS has not taken."""
 
     nats_ca: Path | None = None
     """Certificate of NATS' authority; None for the system's."""
@@ -172,6 +178,31 @@ def parse(
         "how long they are kept",
         f"{kept.keep_s:.0f}",
     )
+    spool = SpoolSettings()
+    add(
+        "spool-bytes",
+        "HEADWATER_SPOOL_BYTES",
+        "most bytes on disk of what is owed to a tenant",
+        str(spool.tenant_bytes),
+    )
+    add(
+        "spool-total-bytes",
+        "HEADWATER_SPOOL_TOTAL_BYTES",
+        "most bytes on disk of all tenants",
+        str(spool.total_bytes),
+    )
+    add(
+        "spool-seconds",
+        "HEADWATER_SPOOL_SECONDS",
+        "how long it is kept",
+        f"{spool.max_age_s:.0f}",
+    )
+    add(
+        "spool-policy",
+        "HEADWATER_SPOOL_POLICY",
+        f"what is given up beyond a bound: {' or '.join(WhenFull)}",
+        spool.when_full,
+    )
     chosen = parser.parse_args(arguments)
     servers = tuple(filter(None, (each.strip() for each in chosen.nats.split(","))))
     if not servers:
@@ -203,6 +234,15 @@ def parse(
             f"--ring-bytes: {ring_bytes} is no power of two from {RING_BYTES_MIN} to "
             f"{RING_BYTES_MAX}; write for instance 33554432"
         )
+    spool_bytes = whole("spool-bytes", chosen.spool_bytes)
+    spool_total_bytes = whole("spool-total-bytes", chosen.spool_total_bytes)
+    if not SPOOL_BYTES_MIN <= spool_bytes <= spool_total_bytes:
+        parser.error(
+            f"--spool-bytes: {spool_bytes} is not from {SPOOL_BYTES_MIN} to --spool-total-bytes, "
+            f"{spool_total_bytes}; write for instance {SpoolSettings().tenant_bytes}"
+        )
+    if chosen.spool_policy not in list(WhenFull):
+        parser.error(f"--spool-policy: {chosen.spool_policy} is not {' or '.join(WhenFull)}")
     listen = None
     if chosen.listen:
         host, _, port = chosen.listen.rpartition(":")
@@ -231,5 +271,11 @@ def parse(
             pod_bytes=whole("quarantine-bytes", chosen.quarantine_bytes),
             total_bytes=whole("quarantine-total-bytes", chosen.quarantine_total_bytes),
             keep_s=float(whole("quarantine-seconds", chosen.quarantine_seconds)),
+        ),
+        spool=SpoolSettings(
+            tenant_bytes=spool_bytes,
+            total_bytes=spool_total_bytes,
+            max_age_s=float(whole("spool-seconds", chosen.spool_seconds)),
+            when_full=WhenFull(chosen.spool_policy),
         ),
     )

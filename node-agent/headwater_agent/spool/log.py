@@ -73,18 +73,17 @@ class LogFile:
     stored_last: int = 0
     """Highest number of a message in it that is stored."""
 
-    offers: int = 0
-    """Offers that are noted in it, of messages that are not answered."""
+    offers_for: set[int] = field(default_factory=set)
+    """Files of the messages whose offers are noted in it: while a message can be read back, so must
+    be that it was offered, also when it is stored."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(frozen=True, slots=True)
 class Place:
     """Where a message is in a log."""
 
     file: LogFile
     number: int
-    offer: LogFile | None = None
-    """Where its offer is noted."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,15 +122,6 @@ class AnsweredNumbers:
             self.head = max(self.head, self._beyond.pop(begin))
 
 
-@dataclass(frozen=True, slots=True)
-class Offer:
-    """What an earlier agent noted when it offered a batch."""
-
-    headers: dict[str, str]
-    file: LogFile
-    """Where it is noted."""
-
-
 @dataclass(slots=True)
 class LogState:
     """What a log begins with: nothing, or what `recovery` found."""
@@ -139,8 +129,9 @@ class LogState:
     mark: Mark
     files: dict[int, LogFile] = field(default_factory=dict)
     next_number: int = 1
-    offers: dict[int, "Offer"] = field(default_factory=dict)
-    """Batches that were offered and are not known to be stored, by the number of their block."""
+    offers: dict[int, dict[str, str]] = field(default_factory=dict)
+    """Headers of batches that were offered and are not known to be stored, by the number of their
+    block."""
 
     settled: set[int] = field(default_factory=set)
     """Numbers of the blocks of messages that are stored."""
@@ -259,8 +250,8 @@ class SpoolLog:
             return self._append(Kind.OWN, 0, encode_batch(batch, 0))
         names = (name for name in _OFFER_HEADERS if name in batch.headers)
         content = encode_offer({name: batch.headers[name] for name in names})
-        place.offer = self._append(Kind.OFFERED, place.number, content).file
-        place.offer.offers += 1
+        noted = self._append(Kind.OFFERED, place.number, content).file
+        noted.offers_for.add(place.file.number)
         return place
 
     def settle(self, place: Place | None, batch: Batch, settled: int, digest: bytes) -> None:
@@ -291,8 +282,6 @@ class SpoolLog:
         """A message will not be sent any more: it is stored, or a gap will have its numbers."""
         if place is not None:
             place.file.unsettled -= 1
-            if place.offer is not None:
-                place.offer.offers -= 1
         self._remove_answered()
 
     def _append(self, kind: Kind, number: int, content: bytes) -> Place:
@@ -454,10 +443,9 @@ class SpoolLog:
 
     def _recovered_entry(self, place: Place, kind: Kind, spooled: SpooledBatch) -> Entry | None:
         batch = spooled.batch
-        offer = self._offers.pop(place.number, None)
-        if offer is not None:
-            batch = replace(batch, headers={**batch.headers, **offer.headers})
-            place.offer = offer.file
+        headers = self._offers.pop(place.number, None)
+        if headers is not None:
+            batch = replace(batch, headers={**batch.headers, **headers})
         position = position_of(batch)
         is_stored = place.number in self._settled
         is_declared = batch.klass != "gap" and any(
@@ -467,7 +455,7 @@ class SpoolLog:
             self._answered.add(batch.first, batch.last)
             place.file.stored_last = max(place.file.stored_last, batch.last)
             self.mark.answered = min(self._answered.head, self.mark.given)
-        is_answered = not position and 0 < batch.last <= self.mark.answered
+        is_answered = 0 < batch.last <= self.mark.answered
         if is_stored or is_answered or (batch.last and is_declared):
             self.give_up(place)
             return None
@@ -573,14 +561,15 @@ class SpoolLog:
     def remove_given_up(self) -> None:
         """Remove files of which everything was given up, wherever they are."""
         for file in list(self._files.values()):
-            is_needed = file.unsettled or file.offers or file.stored_last
+            is_owed = file.unsettled or file.stored_last > self.mark.answered
+            is_needed = is_owed or not (file.offers_for - {file.number}).isdisjoint(self._files)
             if not is_needed and file is not self._active:
                 self._remove_file(file)
 
     def _remove_answered(self) -> None:
         """Remove files of which nothing is needed any more, from the oldest on."""
         for file in list(self._files.values()):
-            if file.unsettled or file.offers or file.stored_last > self.mark.answered:
+            if file.unsettled or file.stored_last > self.mark.answered:
                 return
             if file is self._active:
                 if file.size < _IDLE_BYTES:

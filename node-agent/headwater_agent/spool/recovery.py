@@ -33,7 +33,6 @@ from headwater_agent.spool.log import (
     FILE_SUFFIX,
     LogFile,
     LogState,
-    Offer,
     SpoolLog,
     position_of,
 )
@@ -134,7 +133,7 @@ class _Scan:
         self.is_marked: Final = mark is not None
         self.mark = mark or Mark(digest=NO_DIGEST)
         self.files: dict[int, LogFile] = {}
-        self.offers: dict[int, Offer] = {}
+        self.offers: dict[int, dict[str, str]] = {}
         self.settled: set[int] = set()
         self.covered: list[tuple[int, int]] = []
         self.declared: list[tuple[int, int]] = []
@@ -173,7 +172,8 @@ class _Scan:
             self.next_number = max(self.next_number, block.number + 1)
             with contextlib.suppress(DamagedBlockError):
                 if block.kind is Kind.OFFERED:
-                    self._offer(block.number, decode_offer(block.content), file)
+                    self._offer(block.number, decode_offer(block.content))
+                    file.offers_for.update(self.files)
                 else:
                     self._message(block.number, decode_batch(self._tenant, block.content).batch)
                     file.unsettled += 1
@@ -198,13 +198,12 @@ class _Scan:
             if position <= self.mark.settled:
                 self.settled.add(number)
 
-    def _offer(self, number: int, headers: dict[str, str], file: LogFile) -> None:
+    def _offer(self, number: int, headers: dict[str, str]) -> None:
         position = position_of(Batch(self._tenant, "", b"", headers, 0, 0))
         if position <= self.mark.settled:
             self.settled.add(number)
         else:
-            self.offers[number] = Offer(headers, file)
-            file.offers += 1
+            self.offers[number] = headers
         self._place(position, None, number)
 
     def _place(self, position: int, batch: Batch | None, number: int = 0) -> None:
@@ -220,7 +219,7 @@ class _Scan:
             for block in blocks(file.path.read_bytes(), self._sealer, file.salt):
                 if block.number == self._last_number and block.kind is Kind.BATCH:
                     batch = decode_batch(self._tenant, block.content).batch
-                    return replace(batch, headers=batch.headers | self.offers[block.number].headers)
+                    return replace(batch, headers=batch.headers | self.offers[block.number])
         return None
 
 

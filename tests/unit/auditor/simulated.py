@@ -6,6 +6,8 @@ holds is a list, which a test may change as an administrator of NATS could.
 """
 
 import asyncio
+import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
@@ -17,9 +19,11 @@ from headwater_agent.batch import Batch, BatchMaker
 from headwater_agent.chain import Chains
 from headwater_agent.chain_heads import ChainHeads
 from headwater_agent.delivery import Answered, DeliveryQueue, Fate
+from headwater_agent.earlier import declare_earlier
 from headwater_agent.node import NodeIdentity
 from headwater_agent.node_key import NodeKey
-from headwater_agent.settings import ChainSettings, DeliverySettings
+from headwater_agent.settings import ChainSettings, DeliverySettings, SpoolSettings
+from headwater_agent.spool import Spools
 from headwater_auditor import StoredMessage
 from headwater_auditor.verification import (
     FindingKind,
@@ -109,8 +113,10 @@ class Node:
         machine: int = 0,
         operator: KeyPair | None = OPERATOR,
         key: NodeKey | None = None,
+        spool: SpoolSettings | None = None,
     ) -> None:
         self.state = state
+        self.spool = spool
         self.machine_id = bytes([machine]) * 16
         self.key = key or NodeKey.generate()
         self.token = NodeIdentity(self.machine_id, bytes(16), bytes(8)).token
@@ -124,6 +130,10 @@ class Node:
                 sign=operator.sign,
             )
         self.loads = 0
+        self.captured: dict[str, int] = {}
+        """Highest number given, by load."""
+
+        self.delivery = FAST
         self.owed: list[Batch] = []
 
     def run(
@@ -178,13 +188,27 @@ class Node:
                 stream.store(self.token, batch)  # a connection keeps the order
             loop.call_later(0.002 + random.random() * 0.002, answered, fate, fate.value)
 
+        spools = None
+        if self.spool is not None:
+            spools = Spools(
+                self.state,
+                settings=self.spool,
+                load=identity.load_id.hex(),
+                boot=bytes(16),
+                tenant_key=lambda tenant: bytes(32),
+            )
         queue = DeliveryQueue(
             send=send,
             declare=lambda tenant, first, last: maker.gap(first, last, GapReason.STREAM, 0, 1),
             chains=chains,
-            settings=FAST,
+            settings=self.delivery,
             clock=time.monotonic,
+            spools=spools,
+            declare_earlier=lambda tenant, given_up: declare_earlier(identity, tenant, given_up),
         )
+        if spools is not None and queue.spooling is not None:
+            for left in spools.left():
+                queue.spooling.adopt(left, spools.recover(left))
         queue.inherit(self.owed)
         running = asyncio.create_task(queue.run())
         at = 1
@@ -192,14 +216,26 @@ class Node:
             document = b'{"prefix":{},"entity":{"number":%d}}' % number
             queue.offer([maker.graph(document, at, at + records - 1, 1, 1, "policy")])
             at += records + silent
+            self.captured[identity.load_id.hex()] = at - 1
             if random.random() < 0.3:
                 await asyncio.sleep(0.001)
         if killed:
             await asyncio.sleep(0.002)  # the spool stays as it was
         else:
             self.owed = await queue.drain()
+            if spools is not None:
+                spools.close()
         running.cancel()
         await asyncio.gather(running, return_exceptions=True)
+        if killed and spools is not None:
+            with tempfile.TemporaryDirectory() as saved:
+                shutil.copytree(self.state, saved, dirs_exist_ok=True)
+                await asyncio.sleep(0.006)
+                spools.close()
+                heads.close()
+                shutil.rmtree(self.state)
+                shutil.copytree(saved, self.state)  # nothing of what came later was noted
+            return
         await asyncio.sleep(0.006)  # what was under way arrives
         heads.close()
 

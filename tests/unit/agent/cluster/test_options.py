@@ -53,7 +53,7 @@ def test_page_lists_every_option_as_it_is(capsys: pytest.CaptureFixture[str]) ->
         r"^\| `(--[a-z-]+)` \| `([A-Z_]+)` \| (?:`([^`]*)`)? *\|", PAGE.read_text(), re.MULTILINE
     )
     assert said == set(rows)
-    assert len(said) == 20
+    assert len(said) == 24
 
 
 def test_page_explains_every_reason_and_condition() -> None:
@@ -113,3 +113,26 @@ def test_a_ring_that_no_kernel_makes_is_refused_by_name(
 def test_the_ring_is_as_large_as_is_asked() -> None:
     assert parse([], LEAST).ring_bytes == 16 << 20
     assert parse(["--ring-bytes=65536"], LEAST).ring_bytes == 65536
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["--spool-bytes=1000"], "--spool-bytes: 1000 is not from 1048576 to"),
+        (["--spool-total-bytes=1048576"], "--spool-bytes: 268435456 is not from 1048576 to"),
+        (["--spool-seconds=x"], "--spool-seconds: x is no whole number"),
+        (["--spool-policy=drop-all"], "drop-all is not drop-oldest or drop-newest"),
+    ],
+)
+def test_a_spool_that_cannot_be_is_refused_by_name(
+    arguments: list[str], words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        parse(arguments, LEAST)
+    assert ended.value.code == 2
+    assert words in capsys.readouterr().err
+
+
+def test_the_spool_is_as_it_was_asked_for() -> None:
+    spool = parse(["--spool-seconds=60", "--spool-policy=drop-newest"], LEAST).spool
+    assert (spool.max_age_s, spool.when_full) == (60.0, "drop-newest")
