@@ -32,6 +32,10 @@ _CLOSE_TIMEOUT_S = 1.0
 _PING_INTERVAL_S = 5
 """With two pings unanswered a link is dead: ten seconds for a peer that vanished without a word."""
 
+_UNDECIDED = (10158,)
+"""Codes of errors that leave it open whether the message will be stored: "duplicate message id is
+in process", while the servers of a cluster have not agreed on an earlier offer of it."""
+
 _BUFFER_BYTES = 1 << 30
 """The library's send buffer: never the bound, or it would block and lose count; the window is."""
 
@@ -257,6 +261,8 @@ def read_answer(data: bytes, headers: Mapping[str, str]) -> tuple[Fate, str]:
     if isinstance(answer, dict):
         error = answer.get("error")
         if isinstance(error, dict):
+            if error.get("err_code") in _UNDECIDED:
+                return Fate.UNKNOWN, f"{error.get('description')} (code {error.get('err_code')})"
             return Fate.REFUSED, f"{error.get('description')} (code {error.get('err_code')})"
         if isinstance(answer.get("stream"), str) and isinstance(answer.get("seq"), int):
             return Fate.STORED, "duplicate" if answer.get("duplicate") is True else ""

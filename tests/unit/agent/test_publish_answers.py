@@ -26,6 +26,12 @@ from hypothesis import strategies as st
             Fate.REFUSED,
             "maximum bytes exceeded (code 10077)",
         ),
+        (
+            b'{"error":{"code":409,"err_code":10158,"description":"duplicate message id is in '
+            b'process"},"stream":"PROV","seq":0}',
+            Fate.UNKNOWN,
+            "duplicate message id is in process (code 10158)",
+        ),
         (b"", Fate.UNKNOWN, "an answer that is not JSON"),
         (b"[]", Fate.UNKNOWN, "an answer that is not an acknowledgement"),
         (b'{"stream":"PROV"}', Fate.UNKNOWN, "an answer that is not an acknowledgement"),
