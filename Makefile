@@ -16,6 +16,7 @@ KERNELS := trixie bookworm sid
 SESSIONS = $(KERNELS) $(addsuffix :fentry,$(KERNELS))
 
 INPUTS := 1000000
+MINUTES := 20
 # What `make images` builds; empty: all.
 IMAGES :=
 
@@ -107,6 +108,10 @@ test-images: setup ## builds the images and looks into them (root, minutes)
 .PHONY: fuzz
 fuzz: setup ## a million damaged inputs for everything that decodes; INPUTS=n for another number
 	@$(PYTHON) -m tests.fuzz --inputs $(INPUTS)
+
+.PHONY: soak
+soak: setup ## an agent at 20,000 records/s while everything around it fails at random; MINUTES=n
+	@$(PYTHON) -m tests.soak --minutes $(MINUTES)
 
 .PHONY: test-fresh
 test-fresh: ## the README's two commands on a fresh Debian 12 and 13 (root, an hour)

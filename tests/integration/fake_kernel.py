@@ -15,18 +15,23 @@ from headwater_prov.policy import CompiledPolicy
 from bench.pipeline.simulation import SimulatedKernel
 from bench.pipeline.workloads import random_workload
 
+_KEPT_BYTES = 1024 * 1024
+
 
 class FakeRing:
-    """What `RingReader` offers, over a list of bytes that only grows."""
+    """What `RingReader` offers; what was read long ago is let go of, so it can run for hours."""
 
     def __init__(self, kernel: "FakeKernel") -> None:
         self._kernel = kernel
         self._bell = threading.Event()
+        self._base = 0
+        """Position of the first byte that is still there."""
+
         self.position = 0
 
     def snapshot(self) -> int:
         with self._kernel.lock:
-            return len(self._kernel.simulated.ring)
+            return self._base + len(self._kernel.simulated.ring)
 
     def poll(self, timeout_s: float) -> bool:
         until = time.monotonic() + timeout_s
@@ -42,15 +47,19 @@ class FakeRing:
     def read(self, limit: int | None = None) -> RingChunk:
         with self._kernel.lock:
             end = min(
-                len(self._kernel.simulated.ring) if limit is None else limit,
+                self._base + len(self._kernel.simulated.ring) if limit is None else limit,
                 self.position + MAX_CHUNK_BYTES // 80 * 80,
             )
-            data = bytes(self._kernel.simulated.ring[self.position : end])
+            data = bytes(self._kernel.simulated.ring[self.position - self._base : end - self._base])
         # A chunk ends with a whole record; the simulation's longest has 52 cells.
         return RingChunk(np.frombuffer(data[: _whole(data)], np.uint8), self.position)
 
     def release(self, position: int) -> None:
         self.position = position
+        if position - self._base > _KEPT_BYTES:
+            with self._kernel.lock:
+                del self._kernel.simulated.ring[: position - self._base]
+                self._base = position
 
 
 def _whole(data: bytes) -> int:

@@ -211,6 +211,7 @@ async def _serve(options: dict[str, Any]) -> None:
     await asyncio.get_running_loop().connect_read_pipe(
         lambda: asyncio.StreamReaderProtocol(reader), sys.stdin
     )
+    pacing: asyncio.Task[None] | None = None
     while line := await reader.readline():
         word, *rest = line.decode().split()
         match word:
@@ -225,6 +226,14 @@ async def _serve(options: dict[str, Any]) -> None:
                 while True:  # until it is killed
                     await asyncio.to_thread(kernel.work, int(rest[0]))
                     await asyncio.sleep(0.005)
+            case "pace":
+                pacing = asyncio.create_task(_pace(kernel, int(rest[0])))
+                _say("paced")
+            case "halt":
+                assert pacing is not None
+                pacing.cancel()
+                await asyncio.wait([pacing])
+                _say(await _given(agent, kernel, slots))
             case "counts":
                 _say(_counts(agent))
             case "stop":
@@ -237,6 +246,20 @@ async def _serve(options: dict[str, Any]) -> None:
                     }
                 )
                 return
+
+
+async def _pace(kernel: FakeKernel, rate: int) -> None:
+    """So many records a second for all tenants together, until it is cancelled."""
+    began, made = time.monotonic(), 0
+    while True:
+        due = int((time.monotonic() - began) * rate) - made
+        # A process that was held up does not make up for all of it at once.
+        steps = min(max(due, 0), rate // 4)
+        if steps:
+            before = sum(kernel.captured(slot) for slot in kernel.active)
+            kernel.work(max(1, steps * 4 // 5))  # a step makes one and a quarter
+            made += sum(kernel.captured(slot) for slot in kernel.active) - before
+        await asyncio.sleep(0.02)
 
 
 async def _given(agent: Agent, kernel: FakeKernel, slots: dict[str, int]) -> dict[str, int]:

@@ -81,6 +81,7 @@ function checkStatement(statement, node, key, operatorKeys) {
 class Chain {
   constructor() {
     this.next = 1; // the position that comes next
+    this.settled = 0; // up to here everything was stored or void, as the node says
     this.before = NO_DIGEST; // digest of the one before it; null where that was given up
     this.waiting = new Map(); // position -> { digest, previous }
     this.voids = new Map(); // position -> digest of what was given up, null but for the last
@@ -88,8 +89,9 @@ class Chain {
   }
 
   /** Returns whether the message is new: one that came twice counts the first time. */
-  take(position, digest, previous, voids) {
+  take(position, settled, digest, previous, voids) {
     if (position < this.next || this.waiting.has(position)) return false;
+    this.settled = Math.max(this.settled, settled);
     this.waiting.set(position, { digest, previous });
     for (const part of voids) {
       const [, first, last, given] = /^(\d+)-(\d+) ([0-9a-f]{64})$/.exec(part);
@@ -113,11 +115,49 @@ class Chain {
 
   problems() {
     const found = [...this.broken];
-    const last = Math.max(0, ...this.waiting.keys());
-    for (let position = this.next; position < last; position += 1)
+    // Of a place above `settled` nobody has said that it was ever used.
+    for (let position = this.next; position <= this.settled; position += 1)
       if (!this.waiting.has(position) && !this.voids.has(position))
         found.push(`message ${position} of the chain is missing`);
+    // Behind a hole, neighbours still know each other.
+    for (const [position, link] of this.waiting) {
+      const before = this.waiting.get(position - 1)?.digest ?? this.voids.get(position - 1);
+      if (before && link.previous !== before)
+        found.push(`message ${position} of the chain follows another than is here`);
+    }
     return found;
+  }
+}
+
+/** The captured records of one node and load: from 1, each in one message, nearly in order. */
+class Numbers {
+  constructor() {
+    this.last = 0;
+    this.holes = []; // ranges below `last` that have not come
+  }
+
+  /** Returns how many numbers of a range are new. */
+  take(first, last) {
+    if (first > this.last) {
+      if (first > this.last + 1) this.holes.push([this.last + 1, first - 1]);
+      this.last = last;
+      return last - first + 1;
+    }
+    let fresh = Math.max(0, last - this.last);
+    this.last = Math.max(this.last, last);
+    this.holes = this.holes.flatMap(([from, to]) => {
+      if (last < from || first > to) return [[from, to]];
+      fresh += Math.min(to, last) - Math.max(from, first) + 1;
+      return [
+        [from, first - 1],
+        [last + 1, to],
+      ].filter(([a, b]) => a <= b);
+    });
+    return fresh;
+  }
+
+  problems() {
+    return this.holes.map(([from, to]) => `records ${from} to ${to} are missing`);
   }
 }
 
@@ -126,7 +166,7 @@ class Account {
   constructor(tenant, operatorKeys) {
     this.tenant = tenant;
     this.operatorKeys = operatorKeys;
-    this.origins = new Map(); // node and load -> the last number of a record
+    this.origins = new Map(); // node and load -> its Numbers
     this.chains = new Map(); // node and load -> its Chain
     this.stated = new Map(); // node -> its key, as an operator in whom we believe states it
     this.keys = new Map(); // node -> the keys that its messages are signed with
@@ -165,7 +205,7 @@ class Account {
     this.keys.get(node).add(key);
     if (!this.chains.has(origin)) this.chains.set(origin, new Chain());
     const voids = (message.headers.get('Hw-Void') || '').split(', ').filter(Boolean);
-    return this.chains.get(origin).take(Number(link[1]), sha256(text), link[3], voids);
+    return this.chains.get(origin).take(Number(link[1]), Number(link[2]), sha256(text), link[3], voids);
   }
 
   checkpoint(document, node, origin, message) {
@@ -181,11 +221,9 @@ class Account {
 
   number(message, klass, origin) {
     const [first, last] = message.headers.get('Hw-Seq').split('-').map(Number);
-    const expected = (this.origins.get(origin) ?? 0) + 1;
-    if (first !== expected)
-      this.problems.push(`${origin}: records ${expected} to ${first - 1} are missing`);
-    this.origins.set(origin, Math.max(last, expected - 1));
-    this.result[klass === 'graph' ? 'delivered' : 'declared'] += last - first + 1;
+    if (!this.origins.has(origin)) this.origins.set(origin, new Numbers());
+    const fresh = this.origins.get(origin).take(first, last);
+    this.result[klass === 'graph' ? 'delivered' : 'declared'] += fresh;
   }
 
   graph(document) {
@@ -199,8 +237,9 @@ class Account {
   }
 
   close() {
-    for (const [origin, chain] of this.chains)
-      this.problems.push(...chain.problems().map((problem) => `${origin}: ${problem}`));
+    for (const accounts of [this.origins, this.chains])
+      for (const [origin, one] of accounts)
+        this.problems.push(...one.problems().map((problem) => `${origin}: ${problem}`));
     if (this.operatorKeys.length)
       for (const [node, keys] of this.keys)
         for (const key of keys)

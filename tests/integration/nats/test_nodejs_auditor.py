@@ -15,6 +15,7 @@ import pytest
 from headwater_cli.embedded_nats import EmbeddedNats
 
 from tests.integration.fake_kernel import FakeKernel
+from tests.integration.killable_agent import killable_agent
 from tests.integration.nats.nodejs import Audited, audit, prepare
 from tests.integration.nats.test_verification import (
     TENANT,
@@ -24,7 +25,8 @@ from tests.integration.nats.test_verification import (
     stored,
     verify,
 )
-from tests.integration.test_agent import work
+from tests.integration.test_agent import policies, work
+from tests.integration.test_reliability import port_of
 
 
 @pytest.fixture
@@ -84,6 +86,32 @@ async def test_what_was_given_up_is_declared_and_no_hole(
     assert (audited.status, audited.said["problems"]) == (0, [])
     assert audited.said["delivered"] == balance.delivered
     assert audited.said["declared"] == balance.declared > 0
+
+
+async def test_a_power_failure_is_no_problem(
+    nats: EmbeddedNats, auditor: tuple[Path, Path], tmp_path: Path
+) -> None:
+    """Numbers are declared behind later ones, and places of the chain are never used."""
+    await nats.ensure_tenant(TENANT)
+    policies(tmp_path / "policies", TENANT)
+    state, rules, port = tmp_path / "agent", tmp_path / "policies", port_of(nats)
+    async with killable_agent(nats.access, state, b"load-one", policies=rules) as agent:
+        await agent.ask("work", 3, 500)
+        nats.stop()
+        await agent.ask("work", 10, 1000)
+        await agent.kill()
+    (path,) = (state / "spool" / TENANT / b"load-one".hex()).glob("*.log")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with EmbeddedNats(nats.state, port=port) as back:
+        async with killable_agent(
+            back.access, state, b"load-two", policies=rules, boot=bytes(16)
+        ) as agent:
+            await agent.stop()
+        audited = await run(back, auditor)
+        status, report = await verify(back)
+    assert (audited.status, audited.said["problems"], status) == (0, [], 0)
+    assert audited.said["delivered"] == report["delivered"]
+    assert audited.said["declared"] == report["declared"] > 0
 
 
 async def test_it_goes_on_where_it_was(nats: EmbeddedNats, auditor: tuple[Path, Path]) -> None:
