@@ -54,7 +54,7 @@ _DIGEST: Final = "[0-9a-f]{64}"
 _HASHES: Final = f"{_DIGEST}(,{_DIGEST})*"
 
 PATTERNS: Final = {
-    Header.MESSAGE_ID: f"^{_NODE}-{_LOAD}-(checkpoint-)?{_NUMBER}$",
+    Header.MESSAGE_ID: f"^{_NODE}-{_LOAD}-[a-z0-9-]{{1,64}}$",
     Header.SEQUENCE: f"^{_NUMBER}-{_NUMBER}$",
     Header.COUNT: f"^(0|{_NUMBER})$",
     Header.EPOCH: f"^{_NUMBER}$",

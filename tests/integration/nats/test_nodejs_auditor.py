@@ -7,6 +7,7 @@ what `headwater verify` says.
 
 import asyncio
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -88,13 +89,12 @@ async def test_what_was_given_up_is_declared_and_no_hole(
     assert audited.said["declared"] == balance.declared > 0
 
 
-async def test_a_power_failure_is_no_problem(
-    nats: EmbeddedNats, auditor: tuple[Path, Path], tmp_path: Path
-) -> None:
+@asynccontextmanager
+async def after_a_power_failure(nats: EmbeddedNats, directory: Path) -> AsyncIterator[EmbeddedNats]:
     """Numbers are declared behind later ones, and places of the chain are never used."""
     await nats.ensure_tenant(TENANT)
-    policies(tmp_path / "policies", TENANT)
-    state, rules, port = tmp_path / "agent", tmp_path / "policies", port_of(nats)
+    policies(directory / "policies", TENANT)
+    state, rules, port = directory / "agent", directory / "policies", port_of(nats)
     async with killable_agent(nats.access, state, b"load-one", policies=rules) as agent:
         await agent.ask("work", 3, 500)
         nats.stop()
@@ -107,6 +107,13 @@ async def test_a_power_failure_is_no_problem(
             back.access, state, b"load-two", policies=rules, boot=bytes(16)
         ) as agent:
             await agent.stop()
+        yield back
+
+
+async def test_a_power_failure_is_no_problem(
+    nats: EmbeddedNats, auditor: tuple[Path, Path], tmp_path: Path
+) -> None:
+    async with after_a_power_failure(nats, tmp_path) as back:
         audited = await run(back, auditor)
         status, report = await verify(back)
     assert (audited.status, audited.said["problems"], status) == (0, [], 0)

@@ -22,6 +22,7 @@ from headwater_prov.stream import Header, parse_subject
 
 from tests.integration.fake_kernel import FakeKernel
 from tests.integration.nats.nodejs import audit, prepare
+from tests.integration.nats.test_nodejs_auditor import after_a_power_failure
 from tests.integration.nats.test_verification import (
     TENANT,
     invoke,
@@ -106,6 +107,18 @@ async def test_g2_every_message_of_an_agent_keeps_the_contract(tmp_path: Path) -
         assert first == expected
         expected = last + 1
     assert expected - 1 == balance.captured
+
+
+async def test_g2_what_an_agent_says_for_an_earlier_one_keeps_the_contract(
+    tmp_path: Path,
+) -> None:
+    with EmbeddedNats(tmp_path / "state", storage_bytes=4 * 1024**3) as nats:
+        async with after_a_power_failure(nats, tmp_path) as back:
+            messages = await stored(back)
+    for message in messages:
+        checked(message)
+    assert len({message.headers["Hw-Load"] for message in messages}) == 2
+    assert any("-gap-" in message.headers["Nats-Msg-Id"] for message in messages)
 
 
 def test_what_breaks_the_contract_is_refused() -> None:
