@@ -58,8 +58,11 @@ class Node:
 
     def documents(self) -> list[Document]:
         """The documents of it."""
-        return [_document(each) for each in self.batches() if each.klass == "graph"]
+        return [
+            parse_document(self.payload(each)) for each in self.batches() if each.klass == "graph"
+        ]
 
-
-def _document(batch: Batch) -> Document:
-    return parse_document(zstandard.ZstdDecompressor().decompressobj().decompress(batch.payload))
+    @staticmethod
+    def payload(batch: Batch) -> bytes:
+        """The JSON of a batch."""
+        return zstandard.ZstdDecompressor().decompressobj().decompress(batch.payload)
