@@ -34,7 +34,14 @@ from headwater_auditor.batch import (
 from headwater_auditor.errors import AuditorError, InvalidBatchError
 from headwater_auditor.message import StoredMessage
 from headwater_auditor.policy_filter import PolicyFilter
-from headwater_auditor.stream_session import TROUBLE, Credentials, Session, Start
+from headwater_auditor.stream_session import (
+    TROUBLE,
+    Credentials,
+    Place,
+    Session,
+    Start,
+    place_of,
+)
 from headwater_auditor.tracking import Tracker
 
 log = logging.getLogger(__name__)
@@ -172,11 +179,10 @@ class TenantStream:
         Raises:
             AuditorError: the server went away and did not come back within `patience_s`.
         """
-        async for message in self._read_messages(start or Start(), follow=False):
-            metadata = message.metadata
+        async for message, place in self._read_messages(start or Start(), follow=False):
             yield StoredMessage(
-                metadata.sequence.stream,
-                int(metadata.timestamp.timestamp() * 1e9),
+                place.stream,
+                place.time_ns,
                 message.subject,
                 message.headers or {},
                 message.data,
@@ -197,13 +203,15 @@ class TenantStream:
     # -- reading ---------------------------------------------------------------------------------
 
     async def _read(self, start: Start, *, follow: bool) -> AsyncIterator[Batch]:
-        async for message in self._read_messages(start, follow=follow):
-            batch = self._accept(message, message.metadata.sequence.stream)
+        async for message, place in self._read_messages(start, follow=follow):
+            batch = self._accept(message, place.stream)
             if batch is not None:
                 self.statistics.batches += 1
                 yield batch
 
-    async def _read_messages(self, start: Start, *, follow: bool) -> AsyncIterator[Msg]:
+    async def _read_messages(
+        self, start: Start, *, follow: bool
+    ) -> AsyncIterator[tuple[Msg, Place]]:
         await self._close()
         last = 0
         target: int | None = None
@@ -217,16 +225,19 @@ class TenantStream:
                     if not messages and not follow:
                         return
                     for message in messages:
-                        last = message.metadata.sequence.stream
-                        start = Start(sequence=last + 1)
-                        yield message
-                        await session.finish(message)
+                        place = place_of(message.reply)
+                        last = place.stream
+                        yield message, place
+                        if self._durable:
+                            await session.finish(message)
                         if target is not None and last >= target:
                             break
                 return
             except TROUBLE as error:
                 self.statistics.last_error = str(error) or repr(error)
                 log.debug("the stream's session ended: %r", error)
+            if last:
+                start = Start(sequence=last + 1)
             await self._close()
 
     def _accept(self, message: Msg, stream_sequence: int) -> Batch | None:
