@@ -17,6 +17,7 @@ SESSIONS = $(KERNELS) $(addsuffix :fentry,$(KERNELS))
 
 INPUTS := 1000000
 MINUTES := 20
+KILLS := 100
 # What `make images` builds; empty: all.
 IMAGES :=
 
@@ -104,6 +105,10 @@ test-pressure: setup-test ## real programs under load on four CPUs: PostgreSQL, 
 test-images: setup ## builds the images and looks into them (root, minutes)
 	@setup/packages.sh images
 	@$(PYTEST) tests/images
+
+.PHONY: test-faults
+test-faults: setup ## agent and server killed a hundred times each; KILLS=n for another number
+	@HEADWATER_KILLS=$(KILLS) $(PYTEST) tests/integration/test_faults.py
 
 .PHONY: fuzz
 fuzz: setup ## a million damaged inputs for everything that decodes; INPUTS=n for another number

@@ -92,7 +92,6 @@ def log_in(directory: Path) -> SpoolLog:
 def deliver(log: SpoolLog, batches: Sequence[Batch], linked: Sequence[Batch]) -> None:
     """Have every message on disk before it is sent, and off it when it is stored."""
     for batch, sent in zip(batches, linked, strict=True):
-        log.take_over(batch)
         place = log.append(batch, keep=True)
         position = position_of(sent)
         log.offer(place, sent, position)
@@ -102,7 +101,6 @@ def deliver(log: SpoolLog, batches: Sequence[Batch], linked: Sequence[Batch]) ->
 def wait(log: SpoolLog, batches: Sequence[Batch]) -> None:
     """Have every message on disk only, and read it back."""
     for batch in batches:
-        log.take_over(batch)
         log.append(batch, keep=False)
     while log.read() is not None:
         pass

@@ -413,7 +413,7 @@ class DeliveryQueue:
     def _end(self, queue: OwedQueue) -> None:
         """Decide what becomes of what a stopping agent still owes a tenant."""
         is_refused = queue.refusals >= _REFUSALS_FINAL and self._make_room is not None
-        if self.spooling is not None and not is_refused:
+        if queue.spool is not None and not is_refused:
             queue.is_kept = not queue.is_empty
             return
         waiting = [*queue.in_turn(queue.returned), *queue.waiting]

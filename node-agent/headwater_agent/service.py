@@ -166,6 +166,8 @@ class Agent:
         self._loop: asyncio.AbstractEventLoop | None = None
         self._delivering: asyncio.Task[None] | None = None
         self._recovering: asyncio.Task[None] | None = None
+        self._waiting: dict[str, str] = {}
+        """Tenants for which something is left that cannot be read now, and why."""
 
     async def start(self) -> None:
         """Begin reading and delivering; what an earlier agent owed goes first."""
@@ -424,12 +426,15 @@ class Agent:
         for tenant in tenants:
             try:
                 found = await asyncio.to_thread(self._spools.recover, tenant)
+                self._queue.spooling.adopt(tenant, found)
             except Exception as error:
                 # The tenant's key may come later; whoever provides it has errors of his own.
-                log.warning("what is owed to tenant %s waits on disk: %s", tenant, error)
-                left.append(tenant)
-                continue
-            self._queue.spooling.adopt(tenant, found)
+                words = str(error)
+                if self._waiting.get(tenant) != words:
+                    log.warning("what is owed to tenant %s waits on disk: %s", tenant, words)
+                self._waiting[tenant] = words
+                if not self._spools.remove_expired(tenant, time.time_ns()):
+                    left.append(tenant)
         return left
 
     async def _recover_later(self, tenants: Sequence[str]) -> None:

@@ -8,6 +8,7 @@ G8.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Sequence
 from typing import Final, Protocol
@@ -17,9 +18,11 @@ from headwater_prov.vocabulary import GapReason, RecordClass
 from headwater_agent.batch import Batch
 from headwater_agent.owed import GivenUp, Message, MessageChains, OwedQueue
 from headwater_agent.settings import WhenFull
-from headwater_agent.spool import RecoveredLog, Spools
+from headwater_agent.spool import RecoveredLog, Spools, TenantSpool
 from headwater_agent.spool.log import Entry, position_of
 from headwater_agent.spool.spools import sync
+
+log = logging.getLogger(__name__)
 
 _REFILL_BYTES: Final = 512 * 1024
 """Read back at once: some messages, and not a moment for which anybody waits."""
@@ -74,14 +77,17 @@ class Spooling:
         self._memory = memory
         self._spools = spools
         self._clock_ns = clock_ns
+        self._closed: set[str] = set()
         self._syncing: asyncio.Future[None] | None = None
         self.due_at = 0.0
         """When `keep_house` is to be called next, monotonic seconds."""
 
     def adopt(self, tenant: str, found: Sequence[RecoveredLog]) -> None:
         """Take over what earlier agents left for a tenant, the oldest first."""
-        queue = self._open(self._memory.queue(tenant))
-        assert queue.spool is not None
+        queue = self._memory.queue(tenant)
+        spool = self._open(queue)
+        if spool is None:
+            raise RuntimeError(f"the spool of tenant {tenant} cannot be opened")
         for each in found:
             mark = each.log.mark
             self._memory.chains.resume(
@@ -93,7 +99,7 @@ class Spooling:
                 sequence=each.numbers_last,
                 opened_ns=each.oldest_ns,
             )
-            queue.spool.add_earlier(each.log)
+            spool.add_earlier(each.log)
             for first, last in each.missing:
                 queue.counts.given_up += last - first + 1
                 queue.append_given_up(
@@ -109,10 +115,9 @@ class Spooling:
 
     def take_over(self, queue: OwedQueue, batch: Batch) -> bool:
         """Write a batch down; tell whether it is in good hands: on disk, or given up."""
-        spool = self._open(queue).spool
-        assert spool is not None
-        if batch.last:
-            spool.take_over(batch)
+        spool = self._open(queue)
+        if spool is None:
+            return False
         size = len(batch.payload)
         has_room = self._make_room(queue, size)
         # Most of what is owed has to be on disk only: that is what a bound can take away.
@@ -127,15 +132,16 @@ class Spooling:
                 return True
             if keep or not batch.last:
                 return False
-        elif not batch.last:
-            return False
+        else:
+            spool.pass_by(batch)
         queue.append_given_up(self._memory.give_up(queue, Message(batch)))
         return True
 
     def note_offer(self, queue: OwedQueue, message: Message) -> None:
         """Write down what a message is, before it is sent for the first time."""
-        spool = self._open(queue).spool
-        assert spool is not None
+        spool = self._open(queue)
+        if spool is None:
+            return
         batch = message.batch
         message.place = spool.offer(message.place, batch, message.load, position_of(batch))
 
@@ -180,10 +186,19 @@ class Spooling:
 
     # ---------------------------------------------------------------------------------------------
 
-    def _open(self, queue: OwedQueue) -> OwedQueue:
+    def _open(self, queue: OwedQueue) -> TenantSpool | None:
+        """A tenant's spool; None while its key cannot be had, and then memory has to do."""
         if queue.spool is None:
-            queue.spool = self._spools.open(queue.tenant)
-        return queue
+            try:
+                queue.spool = self._spools.open(queue.tenant)
+            except Exception as error:
+                # Whoever provides keys has errors of his own; records are kept all the same.
+                if queue.tenant not in self._closed:
+                    log.warning("tenant %s has no spool: %s", queue.tenant, error)
+                self._closed.add(queue.tenant)
+                return None
+            self._closed.discard(queue.tenant)
+        return queue.spool
 
     def _make_room(self, queue: OwedQueue, size: int) -> bool:
         """Keep the disk's bounds, if policy says by dropping; tell whether there is room."""
@@ -206,7 +221,7 @@ class Spooling:
         dropped = spool.drop_file() if spool is not None else None
         if spool is None or dropped is None:
             return False
-        log, entries = dropped
+        dropped_from, entries = dropped
         machine = self._take_machine(queue)
         for entry in entries:
             message = self._message(queue, entry)
@@ -224,7 +239,7 @@ class Spooling:
             machine.place = None
             queue.counts.owed_bytes += machine.size
             self._memory.keep(queue, machine)
-        log.remove_given_up()
+        dropped_from.remove_given_up()
         return spool.unread < before
 
     def _take_machine(self, queue: OwedQueue) -> Message | None:

@@ -93,6 +93,8 @@ class TenantPipeline:
         self._in_force: dict[int, str] = {}
         # When the batches were captured that may yet have to be declared lost.
         self._times: deque[tuple[int, int, int]] = deque(maxlen=_TIMES_KEPT)
+        self._began_ns = 0
+        self._untimed_last = 0
         self.renderer: Final = Renderer(
             self,
             vocabulary(),
@@ -160,6 +162,9 @@ class TenantPipeline:
         first, last = renderer.first_sequence, renderer.next_sequence - 1
         elements, epoch, policy = renderer.elements, renderer.epoch, self._policy()
         offset = renderer.clock_offset_ns
+        self._began_ns = self._began_ns or renderer.first_ns + offset
+        if len(self._times) == _TIMES_KEPT:
+            self._untimed_last = self._times[0][0]
         self._times.append((last, renderer.first_ns + offset, renderer.last_ns + offset))
         document = renderer.take(DOCUMENT_PREFIX)
         self._names.begin_document()
@@ -181,6 +186,8 @@ class TenantPipeline:
     def declare(self, first: int, last: int, reason: GapReason) -> Batch:
         """A gap for records that were rendered and will not be delivered; from any thread."""
         begin_ns = end_ns = time.time_ns()
+        if first <= self._untimed_last:
+            begin_ns = self._began_ns  # nothing closer is known any more
         for until, begun, ended in list(self._times):
             if until >= first:
                 begin_ns = min(begin_ns, begun)

@@ -102,6 +102,13 @@ class Entry:
     """Numbers before it that were in blocks that are damaged."""
 
 
+@dataclass(slots=True)
+class Usage:
+    """What all logs take together, kept as it changes: it is asked for at every write."""
+
+    bytes: int = 0
+
+
 class AnsweredNumbers:
     """Up to which number everything is answered, as answers come in any order."""
 
@@ -151,6 +158,7 @@ class SpoolLog:
         file_bytes: when a file is full.
         boot: of this boot.
         state: what is there already.
+        usage: of this log and others; None: of nobody else.
         clock_ns: nanoseconds since 1970.
     """
 
@@ -164,6 +172,7 @@ class SpoolLog:
         file_bytes: int,
         boot: bytes,
         state: LogState | None = None,
+        usage: Usage | None = None,
         clock_ns: Callable[[], int] = time.time_ns,
     ) -> None:
         self.directory: Final = directory
@@ -178,11 +187,15 @@ class SpoolLog:
         self.damaged = 0
         """Times that something could not be read back."""
 
-        self.size = sum(each.size for each in state.files.values())
+        self.size = 0
+        self.usage = usage or Usage()
+        """What this log and others take."""
+
         self._sealer = sealer
         self._file_bytes = file_bytes
         self._clock_ns = clock_ns
         self._files = dict(state.files)
+        self._take(sum(each.size for each in state.files.values()))
         self._offers = dict(state.offers)
         self._settled = set(state.settled)
         self._declared = list(state.declared)
@@ -202,12 +215,15 @@ class SpoolLog:
 
     # -- writing ---------------------------------------------------------------------------------
 
-    def take_over(self, batch: Batch) -> None:
-        """Note that a batch's numbers are given: from now on they are to be answered for.
+    def pass_by(self, batch: Batch) -> None:
+        """A batch's numbers are to be answered for, also if it is not written.
 
         Raises:
             OSError: the mark cannot be written.
         """
+        if not self.mark.given and batch.first > 1:
+            # What was before went its way without a log.
+            self._answered.head = self.mark.answered = batch.first - 1
         self.mark.given = max(self.mark.given, batch.last)
         self._write_mark()
 
@@ -222,6 +238,9 @@ class SpoolLog:
         Raises:
             OSError: it could not be written.
         """
+        if batch.last:
+            # First: if the agent is killed in the middle of the write, the numbers are known.
+            self.pass_by(batch)
         place = self._append(Kind.BATCH, 0, encode_batch(batch, self._written_last))
         if batch.last:
             self._written_last = batch.last
@@ -245,12 +264,15 @@ class SpoolLog:
             OSError: it could not be written; that the place in the chain is used may be.
         """
         self.mark.used = max(self.mark.used, position)
-        self._write_mark()
-        if place is None:
-            return self._append(Kind.OWN, 0, encode_batch(batch, 0))
-        names = (name for name in _OFFER_HEADERS if name in batch.headers)
-        content = encode_offer({name: batch.headers[name] for name in names})
-        noted = self._append(Kind.OFFERED, place.number, content).file
+        try:
+            if place is None:
+                return self._append(Kind.OWN, 0, encode_batch(batch, 0))
+            names = (name for name in _OFFER_HEADERS if name in batch.headers)
+            content = encode_offer({name: batch.headers[name] for name in names})
+            noted = self._append(Kind.OFFERED, place.number, content).file
+        except OSError:
+            self._write_mark()
+            raise
         noted.offers_for.add(place.file.number)
         return place
 
@@ -302,15 +324,26 @@ class SpoolLog:
             raise
         file.size += len(data)
         file.newest_ns = self._clock_ns()
-        self.size += len(data)
+        self._take(len(data))
         self._is_dirty = True
         if kind is not Kind.OFFERED:
             file.unsettled += 1
         return Place(file, number)
 
+    def join(self, usage: Usage) -> None:
+        """Count what this log takes with others."""
+        self.usage.bytes -= self.size
+        self.usage = usage
+        self.usage.bytes += self.size
+
+    def _take(self, size: int) -> None:
+        self.size += size
+        self.usage.bytes += size
+
     def _begin_file(self) -> None:
         self._end_file()
-        self._make_directory()
+        if self._mark_file is None:
+            self._write_mark()  # while the disk has room for it
         number = self._newest + 1
         salt = os.urandom(SALT_BYTES)
         head = FileHead(number, salt, self._sealer.key_check(salt), self._clock_ns())
@@ -328,7 +361,7 @@ class SpoolLog:
             number, path, head.salt, FILE_HEAD_BYTES, head.opened_ns, head.opened_ns
         )
         self._files[number] = self._active
-        self.size += FILE_HEAD_BYTES
+        self._take(FILE_HEAD_BYTES)
         if not self._cursor[0]:
             self._cursor = (number, FILE_HEAD_BYTES)
 
@@ -546,7 +579,7 @@ class SpoolLog:
             for file in self._files.values():
                 file.path.unlink(missing_ok=True)
             self._files.clear()
-            self.size = 0
+            self._take(-self.size)
             (self.directory / MARK_NAME).unlink(missing_ok=True)
             self.directory.rmdir()
 
@@ -578,10 +611,13 @@ class SpoolLog:
             self._remove_file(file)
 
     def _remove_file(self, file: LogFile) -> None:
+        # What only its blocks said is in the mark from now on.
+        with contextlib.suppress(OSError):
+            self._write_mark()
         if self._reading is not None and self._reading[0] == file.number:
             self._end_reading()
         del self._files[file.number]
-        self.size -= file.size
+        self._take(-file.size)
         with contextlib.suppress(OSError):
             file.path.unlink(missing_ok=True)
         descriptor = self._unsynced.pop(file.number, None)

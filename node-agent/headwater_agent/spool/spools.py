@@ -17,7 +17,7 @@ from typing import Final
 
 from headwater_agent.settings import SpoolSettings
 from headwater_agent.spool.blocks import Sealer
-from headwater_agent.spool.log import SpoolLog
+from headwater_agent.spool.log import SpoolLog, Usage
 from headwater_agent.spool.recovery import RecoveredLog, recover
 from headwater_agent.spool.tenant import TenantSpool
 
@@ -64,6 +64,7 @@ class Spools:
         self._boot = boot
         self._tenant_key = tenant_key
         self._tenants: dict[str, TenantSpool] = {}
+        self._usage = Usage()
         try:
             self._directory.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
@@ -85,13 +86,13 @@ class Spools:
     @property
     def size(self) -> int:
         """Bytes of all files."""
-        return sum(each.size for each in self._tenants.values())
+        return self._usage.bytes
 
     def open(self, tenant: str) -> TenantSpool:
         """A tenant's spool.
 
         Raises:
-            ValueError: that is no tenant's name.
+            ValueError: that is no tenant's name; and whatever having the tenant's key raises.
         """
         found = self._tenants.get(tenant)
         if found is None:
@@ -104,6 +105,7 @@ class Spools:
                 sealer=self._sealer(tenant, self._load),
                 file_bytes=self._settings.file_bytes,
                 boot=self._boot,
+                usage=self._usage,
             )
             found = self._tenants[tenant] = TenantSpool(tenant, current)
         return found
@@ -143,6 +145,29 @@ class Spools:
             if each.torn or each.damaged:
                 log.warning("%s: %d torn and %d damaged bytes", path, each.torn, each.damaged)
         return sorted(found, key=lambda each: each.oldest_ns)
+
+    def remove_expired(self, tenant: str, now_ns: int) -> bool:
+        """Remove what earlier agents left for a tenant whose key is gone, once it is too old.
+
+        Args:
+            tenant: whose.
+            now_ns: nanoseconds since 1970.
+
+        Returns:
+            Whether nothing is left.
+        """
+        limit_s = now_ns / 1e9 - self._settings.max_age_s
+        left = 0
+        for path in self._loads(self._directory / tenant):
+            files = list(path.iterdir())
+            if any(each.stat().st_mtime >= limit_s for each in files):
+                left += 1
+                continue
+            log.warning("%s: nobody can read it any more and it is too old: removed", path)
+            for each in files:
+                each.unlink()
+            path.rmdir()
+        return not left
 
     def begin_sync(self, now: float) -> list[int]:
         """Descriptors for `sync`; what was stored in time is not worth a write to the disk."""

@@ -35,6 +35,8 @@ class TenantSpool:
     def add_earlier(self, found: SpoolLog) -> None:
         """Take over a log of an earlier load; add the oldest first."""
         self._earlier.append(found)
+        found.join(self.current.usage)
+        self._drop_answered(found)
 
     @property
     def size(self) -> int:
@@ -60,9 +62,9 @@ class TenantSpool:
         """Write a batch of this load; None: it could not be written, and that was logged."""
         return self._try(lambda: self.current.append(batch, keep=keep))
 
-    def take_over(self, batch: Batch) -> None:
-        """Note that a batch's numbers are given."""
-        self._try(lambda: self.current.take_over(batch))
+    def pass_by(self, batch: Batch) -> None:
+        """Note that the numbers of a batch that is not written are given."""
+        self._try(lambda: self.current.pass_by(batch))
 
     def offer(self, place: Place | None, batch: Batch, load: str, position: int) -> Place | None:
         """Write down what a message is, before it is sent for the first time."""

@@ -10,6 +10,7 @@ from random import Random
 import prov.model
 import pytest
 import zstandard
+from headwater_agent import tenant as tenant_module
 from headwater_agent.batch import Batch, BatchLimits
 from headwater_agent.layout import Loss
 from headwater_agent.pipeline import Pipeline, SlotBinding
@@ -112,7 +113,11 @@ def test_g2_record_of_an_unknown_epoch_is_declared() -> None:
     assert delivered + declared == captured(fed, [1])
 
 
-def test_g2_given_up_batch_becomes_a_gap_of_the_same_numbers() -> None:
+@pytest.mark.parametrize("kept", [1024, 4, 2])  # 2: when it was captured is forgotten
+def test_g2_given_up_batch_becomes_a_gap_of_the_same_numbers(
+    monkeypatch: pytest.MonkeyPatch, kept: int
+) -> None:
+    monkeypatch.setattr(tenant_module, "_TIMES_KEPT", kept)
     kernel = SimulatedKernel(Random(1))
     fed = feed(kernel, {1: "alpha"}, lambda: random_workload(kernel, [1], 300), max_records=50)
     lost = graphs(fed.batches, "alpha")[2]

@@ -13,7 +13,7 @@ from headwater_agent.batch import Batch
 from headwater_agent.delivery import Answered, Fate
 from headwater_agent.node import NodeIdentity
 from headwater_agent.service import Agent
-from headwater_agent.settings import AgentSettings, BatchSettings
+from headwater_agent.settings import AgentSettings, BatchSettings, DeliverySettings, SpoolSettings
 from headwater_agent.slots import Placement, Workload
 
 from tests.integration.fake_kernel import FakeKernel
@@ -38,8 +38,15 @@ class Keys:
 
 
 class Rig:
-    def __init__(self, lose: float = 0.0, forget_after_s: float = 60.0) -> None:
-        self.kernel = FakeKernel(lose=lose)
+    def __init__(
+        self,
+        lose: float = 0.0,
+        forget_after_s: float = 60.0,
+        state: Path | None = None,
+        load: bytes = b"fakeload",
+    ) -> None:
+        self.kernel = FakeKernel(lose=lose, load_id=load)
+        self.takes = True
         self.keys = Keys()
         self.batches: list[Batch] = []
         self.agent = Agent(
@@ -51,10 +58,15 @@ class Rig:
                 batch=BatchSettings(flush_interval_s=0.02, gap_interval_s=0.02),
                 settle_s=0.0,
                 forget_after_s=forget_after_s,
+                spool=SpoolSettings(retry_s=0.02),
+                delivery=DeliverySettings(drain_timeout_s=0.1, declare_timeout_s=0.1),
             ),
+            spool=state,
         )
 
     async def send(self, batch: Batch, answered: Answered) -> None:
+        if not self.takes:
+            await asyncio.sleep(3600)
         self.batches.append(batch)
         answered(Fate.STORED, "")
 
@@ -182,3 +194,24 @@ async def test_question_to_the_ring_that_nobody_waits_for_any_more_ends_nothing(
         assert cancelled, "the ring's thread was faster each time"
         await asyncio.wrap_future(agent._ring.call(lambda pipeline: None))
         agent.check()
+
+
+async def test_g8_what_is_left_for_a_tenant_waits_for_its_key(tmp_path: Path) -> None:
+    first = Rig(state=tmp_path)
+    first.takes = False
+    await first.agent.start()
+    await first.agent.bind(101, WEB, placement())
+    await asyncio.to_thread(first.kernel.work, 500)
+    balance = (await first.agent.stop())["alpha"]
+    assert balance.owed == balance.captured > 0
+    second = Rig(state=tmp_path, load=b"load-two")
+    second.keys.missing.add("alpha")
+    await second.agent.start()
+    await asyncio.sleep(0.1)
+    assert second.batches == [] and list((tmp_path / "spool" / "alpha").iterdir())
+    second.keys.missing.clear()
+    async with asyncio.timeout(5):
+        while sum(b.last - b.first + 1 for b in second.batches if b.last) < balance.captured:
+            await asyncio.sleep(0.01)
+    await second.agent.stop()
+    assert not any((tmp_path / "spool").rglob("*.log"))

@@ -2,6 +2,7 @@
 """What is on disk is what was written, or is known not to be: torn, damaged, exchanged (G2, G8)."""
 
 import shutil
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -47,7 +48,6 @@ def read_back(directory: Path, *, boot: bytes = BOOT, key: bytes = b"k" * 32) ->
 
 
 def write(log: SpoolLog, batch: Batch) -> Place:
-    log.take_over(batch)
     return log.append(batch, keep=False)
 
 
@@ -159,7 +159,6 @@ def test_what_is_stored_is_not_sent_again_and_its_files_go(tmp_path: Path) -> No
     log, chains = new_log(tmp_path, file_bytes=600), Chains(NODE, NodeKey.generate())
     for number in range(1, 21):
         batch = graph(number, size=40)
-        log.take_over(batch)
         place = log.append(batch, keep=True)
         linked = chains.link(batch)
         log.offer(place, linked, position_of(linked))
@@ -177,9 +176,9 @@ def test_g2_numbers_that_were_never_written_are_declared(tmp_path: Path) -> None
     log = new_log(tmp_path)
     write(log, graph(1))
     for number in (2, 3):
-        log.take_over(graph(number))  # the disk was full, or policy dropped them
+        log.pass_by(graph(number))  # the disk was full, or policy dropped them
     write(log, graph(4))
-    log.take_over(graph(5))
+    log.pass_by(graph(5))
     found = read_back(tmp_path)
     assert found.missing == ((11, 30), (41, 50))
     assert numbers(batches_of(found)) == {*range(1, 11), *range(31, 41)}
@@ -222,7 +221,6 @@ def test_g2_a_block_damaged_while_the_agent_runs_is_known_by_its_numbers(tmp_pat
 def test_directories_and_files_are_the_owners_alone(tmp_path: Path) -> None:
     spools = spools_in(tmp_path)
     spools.open("a").append(graph(1), keep=False)
-    spools.open("a").take_over(graph(1))
     found = list((tmp_path / "spool").rglob("*"))
     assert len(found) == 4
     for path in (tmp_path / "spool", *found):
@@ -234,7 +232,6 @@ def test_directories_and_files_are_the_owners_alone(tmp_path: Path) -> None:
 def test_a_log_of_which_nothing_is_owed_goes(tmp_path: Path) -> None:
     spools = spools_in(tmp_path)
     spool, chains = spools.open("a"), Chains(NODE, NodeKey.generate())
-    spool.take_over(graph(1))
     place = spool.append(graph(1), keep=True)
     linked = chains.link(graph(1))
     place = spool.offer(place, linked, LOAD, 1)
@@ -242,6 +239,24 @@ def test_a_log_of_which_nothing_is_owed_goes(tmp_path: Path) -> None:
     spool.settle(place, linked, LOAD, *chains.head("a", LOAD))
     spools.close()
     assert list((tmp_path / "spool").iterdir()) == []
+
+
+def test_a_log_that_a_kill_left_answered_goes_when_it_is_found(tmp_path: Path) -> None:
+    before = spools_in(tmp_path, load="00" * 8)
+    spool, chains = before.open("a"), Chains(NODE, NodeKey.generate())
+    batch = replace(graph(1), headers=graph(1).headers | {"Hw-Load": "00" * 8})
+    place = spool.append(batch, keep=True)
+    linked = chains.link(batch)
+    place = spool.offer(place, linked, "00" * 8, 1)
+    chains.settle(linked)
+    spool.settle(place, linked, "00" * 8, *chains.head("a", "00" * 8))
+    assert list((tmp_path / "spool" / "a" / ("00" * 8)).glob("*.log"))
+    after = spools_in(tmp_path)
+    (found,) = after.recover("a")
+    after.open("a").add_earlier(found.log)
+    assert after.open("a").read() is None
+    assert not (tmp_path / "spool" / "a" / ("00" * 8)).exists()
+    assert after.size == 0
 
 
 @pytest.mark.parametrize("name", ["..", "a/b", "", "A", "-a"])
@@ -263,11 +278,34 @@ def test_answered_numbers_in_any_order() -> None:
         assert answered.head == head
 
 
-def spools_in(directory: Path) -> Spools:
+def test_what_nobody_can_read_any_more_goes_when_it_is_too_old(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys: dict[str, bytes] = {}
+    (tmp_path / "spool").mkdir()
+    written(tmp_path / "spool" / "a")
+    spools = Spools(
+        tmp_path,
+        settings=SpoolSettings(max_age_s=60.0),
+        load="00" * 8,
+        boot=BOOT,
+        tenant_key=keys.__getitem__,
+    )
+    assert spools.left() == ["a"]
+    with pytest.raises(KeyError):
+        spools.recover("a")
+    now_ns = time.time_ns()
+    assert not spools.remove_expired("a", now_ns + 50 * 10**9)
+    assert spools.left() == ["a"]
+    assert spools.remove_expired("a", now_ns + 70 * 10**9)
+    assert spools.left() == [] and "too old: removed" in caplog.text
+
+
+def spools_in(directory: Path, load: str = LOAD) -> Spools:
     return Spools(
         directory,
         settings=SpoolSettings(),
-        load=LOAD,
+        load=load,
         boot=BOOT,
         tenant_key=lambda tenant: b"k" * 32,
     )

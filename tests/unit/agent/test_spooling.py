@@ -54,13 +54,14 @@ async def queue_on(
     state: Path,
     spool: SpoolSettings | None = None,
     delivery: DeliverySettings = FAST,
+    tenant_key: Callable[[str], bytes] = lambda tenant: bytes(32),
 ) -> AsyncIterator[DeliveryQueue]:
     spools = Spools(
         state,
         settings=spool or SpoolSettings(),
         load=NODE.load_id.hex(),
         boot=NODE.boot_id,
-        tenant_key=lambda tenant: bytes(32),
+        tenant_key=tenant_key,
     )
     queue = DeliveryQueue(
         send=send,  # type: ignore[arg-type]
@@ -234,6 +235,24 @@ async def test_g8_a_stop_keeps_what_nobody_takes_on_disk(tmp_path: Path) -> None
         assert queue.statistics()["a"].given_up == 0
     assert gate.server.order == []
     assert list((tmp_path / "spool" / "a" / NODE.load_id.hex()).glob("*.log"))
+
+
+async def test_g2_a_tenant_whose_key_is_gone_is_served_from_memory(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    keys: dict[str, bytes] = {}
+    server = Server(stored)
+    async with queue_on(server.send, tmp_path, tenant_key=keys.__getitem__) as queue:
+        queue.offer(graph(number) for number in range(1, 6))
+        await asyncio.sleep(0.05)
+        assert queue.statistics()["a"].delivered == 50
+        assert [r.message for r in caplog.records] == ["tenant a has no spool: 'a'"]
+        keys["a"] = bytes(32)
+        queue.offer(graph(number) for number in range(6, 11))
+        assert queue.queue("a").spool is not None
+        assert await queue.drain() == []
+        assert queue.statistics()["a"].delivered == 100
+    assert not list((tmp_path / "spool").rglob("*.log"))  # nothing is taken for owed
 
 
 @settings(max_examples=40, deadline=None)
