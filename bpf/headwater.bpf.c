@@ -27,6 +27,7 @@
 #include "border.bpf.c"
 #include "process.bpf.c"
 #include "ptrace.bpf.c"
+#include "signal.bpf.c"
 #include "file.bpf.c"
 #include "inode.bpf.c"
 #include "attribute.bpf.c"

@@ -62,6 +62,7 @@ _TRACEPOINT_UNSEEN: Final = frozenset(
         Relation.SETXATTR_INODE,
         Relation.SH_ATTACH,
         Relation.SH_CREATE,
+        Relation.SIGNAL,
         Relation.SPLICE_OUT,
         Relation.SYMLINK,
         Relation.UNLINK,

@@ -91,7 +91,8 @@ VERTEX_ATTRIBUTES: Final = {
 """What a vertex may carry, with the types that carry it."""
 
 EDGE_ATTRIBUTES: Final = {
-    "cf:flags": "mask, protection, clone flags ... of the call, hexadecimal; omitted if 0",
+    "cf:flags": "mask, protection, clone flags, number of a signal ... of the call, hexadecimal; "
+    "omitted if 0",
     "cf:offset": "position in the file in bytes; omitted if 0",
     "cf:task_id": "wasDerivedFrom: name of the vertex of the task that acted",
     "hw:setup": "true: done by a container runtime to set a container up, not by the workload",

@@ -162,7 +162,7 @@ _A = ProvClass.ASSOCIATED
 
 
 class Relation(IntEnum):
-    """CamFlow's relations. A member's name in lower case is CamFlow's string.
+    """CamFlow's relations and, at the end, ours. A member's name in lower case is the string.
 
     Each row: code, PROV class, vertex types that may send, vertex types that may receive.
     """
@@ -266,8 +266,10 @@ class Relation(IntEnum):
     RAN_ON = (92, _A, _MACHINE, _TASK)
     ASSOCIATED_DISC = (93, _A, AGENTS, ACTIVITIES)
 
+    SIGNAL = (94, _G, _TASK, _MEMORY)
+
     camflow: str
-    """CamFlow's name of the relation, e.g. ``memory_write``."""
+    """CamFlow's name of the relation, e.g. ``memory_write``; ours where CamFlow has none."""
     prov_class: ProvClass
     senders: frozenset[VertexType]
     """Types of vertex from which information may flow by this relation."""
@@ -287,7 +289,7 @@ class Relation(IntEnum):
     @property
     def qualified_name(self) -> str:
         """The value of ``prov:type``, e.g. ``cf:memory_write``."""
-        return f"cf:{self.camflow}"
+        return f"{'hw' if self in OWN_RELATIONS else 'cf'}:{self.camflow}"
 
     @property
     def section(self) -> str:
@@ -309,6 +311,9 @@ class Relation(IntEnum):
         """Whether the relation leads from one version of an object to the next one."""
         return self in VERSION_STEPS
 
+
+OWN_RELATIONS: Final = frozenset({Relation.SIGNAL})
+"""Relations that CamFlow does not have."""
 
 VERSION_STEPS: Final = frozenset(
     {

@@ -20,10 +20,19 @@ ENDS = """
 """
 """Of the process that was looked into; nothing that it was told of made another version."""
 
+KILLED = """
+        memory_read memory.0 -> task.2
+        version_entity memory2.0 -> memory2.1
+        signal task.2 -> memory2.1 0x9
+        terminate_task task2.0 -> task2.1
+        terminate_proc memory2.1 -> memory2.2
+"""
+"""Of one whose memory has been read, and that is told to end."""
+
 
 @pytest.mark.every_kernel
 def test_who_traces_may_write_and_look(whole: Tenant, work: Path) -> None:
-    assert whole.lines(work, "ptrace-seize") == graph(f"""
+    assert whole.lines(work, "ptrace-seize") == graph("""
         version_activity task.0 -> task.1
         memory_read memory.0 -> task.1
         ptrace_attach task.1 -> memory2.0 0x12
@@ -34,7 +43,11 @@ def test_who_traces_may_write_and_look(whole: Tenant, work: Path) -> None:
         memory_write task.2 -> memory.1
         version_activity task.2 -> task.3
         ptrace_read_task task2.0 -> task.3 0x12
-        {ENDS}
+        memory_read memory.1 -> task.3
+        version_entity memory2.0 -> memory2.1
+        signal task.3 -> memory2.1 0x9
+        terminate_task task2.0 -> task2.1
+        terminate_proc memory2.1 -> memory2.2
     """)
 
 
@@ -58,7 +71,7 @@ def test_reading_anothers_memory_is_a_flow_from_it_alone(whole: Tenant, work: Pa
         memory_write task.1 -> memory.0
         version_activity task.1 -> task.2
         ptrace_read_task task2.0 -> task.2 0x12
-        {ENDS}
+        {KILLED}
     """)
 
 
@@ -69,6 +82,7 @@ def test_writing_anothers_memory_is_a_flow_into_it_alone(whole: Tenant, work: Pa
         memory_read memory.0 -> task.1
         ptrace_attach task.1 -> memory2.0 0x12
         ptrace_attach_task task.1 -> task2.0 0x12
+        signal task.1 -> memory2.0 0x9
         {ENDS}
     """)
 
@@ -80,7 +94,7 @@ def test_comparing_with_another_learns_from_it(whole: Tenant, work: Path) -> Non
         memory_write task.1 -> memory.0
         version_activity task.1 -> task.2
         ptrace_read_task task2.0 -> task.2 0x11
-        {ENDS}
+        {KILLED}
     """)
 
 

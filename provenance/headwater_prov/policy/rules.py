@@ -191,7 +191,7 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
             "e.values.size() == 0 || e.values.exists(v, !(v in f.values))))"
         ): _leaves_a_value,
         "self.size() < 28": lambda names: len(names) < 28,
-        "self.size() < 93": lambda names: len(names) < 93,
+        "self.size() < 94": lambda names: len(names) < 94,
         "self.size() == 0": lambda items: len(items) == 0,
         "self != 'selective'": lambda capture: capture != "selective",
         "self == true": lambda value: value is True,

@@ -47,7 +47,7 @@ def header(kind: int, relation: int = 0, slot: int = 1, cpu: int = 0) -> bytes:
         (record(header(9) + bytes(48)), "kind 9 with 72 bytes"),
         (record(header(1) + bytes(40)), "kind 1 with 64 bytes"),
         (record(header(1, relation=0) + bytes(48)), "unknown relation 0"),
-        (record(header(1, relation=94) + bytes(48)), "unknown relation 94"),
+        (record(header(1, relation=95) + bytes(48)), "unknown relation 95"),
         (record(header(2) + bytes(128)), "unknown type 0"),
         (record(header(3) + struct.pack("<QIHH", 1, 0, 9, 0) + b"12345678"), "text record of 9"),
         (record(header(1, relation=53) + bytes(48)), "serial 0"),
