@@ -19,6 +19,7 @@
 #include "headwater/apart.h"
 #include "headwater/declare.h"
 #include "headwater/flow.h"
+#include "headwater/rules.h"
 #include "headwater/target.h"
 #include "headwater/life.h"
 #include "headwater/peer.h"

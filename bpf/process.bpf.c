@@ -36,7 +36,8 @@ HW_LSM(bprm_check_security, struct linux_binprm *bprm)
 
 	hw_setup_ends();
 	hw_border_follows_exec();
-	if (!hw_begin_for(&context, slot, HW_RELATION_EXEC))
+	if (!hw_begin(&context, slot) || hw_rules_judge(&context, bprm->file) ||
+	    hw_relation_off(context.config, HW_RELATION_EXEC))
 		return;
 	object = hw_ready_file(&context, bprm->file);
 	if (!object)
@@ -54,7 +55,10 @@ HW_LSM(bprm_creds_for_exec, struct linux_binprm *bprm)
 {
 	struct hw_context context;
 
-	if (hw_begin(&context, slot) && hw_with_self(&context))
+	if (!hw_begin(&context, slot))
+		return;
+	hw_rules_begin(&context);
+	if (hw_with_self(&context))
 		context.self->executing = 0;
 }
 

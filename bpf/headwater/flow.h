@@ -19,6 +19,8 @@
 #ifndef HEADWATER_FLOW_H
 #define HEADWATER_FLOW_H
 
+static __always_inline bool hw_left_out(struct hw_context *context, struct hw_task_state *self);
+
 /* The state of a task; made with its identity at first sight. */
 static __always_inline struct hw_task_state *hw_task_of(struct task_struct *task, u16 owner)
 {
@@ -76,18 +78,26 @@ static __always_inline bool hw_begin_owned(struct hw_context *context, u32 owner
 	return owner && hw_begin(context, owner);
 }
 
-/* Second half of beginning, behind the filters: the acting task's state. */
+/*
+ * Second half of beginning, behind the filters: the acting task's state. False, too,
+ * where the policies leave the task out.
+ */
 static __always_inline bool hw_with_self(struct hw_context *context)
 {
+	struct hw_task_state *self;
+
 	if (context->self)
 		return true;
-	context->self = hw_task_of(context->task, context->slot);
-	if (context->self) {
-		hw_border_of(context);
-		return true;
+	self = hw_task_of(context->task, context->slot);
+	if (!self) {
+		hw_lose(context->slot, HW_LOSS_STORAGE);
+		return false;
 	}
-	hw_lose(context->slot, HW_LOSS_STORAGE);
-	return false;
+	if (hw_left_out(context, self))
+		return false;
+	context->self = self;
+	hw_border_of(context);
+	return true;
 }
 
 static __always_inline struct hw_task_state *hw_leader(struct hw_context *context)

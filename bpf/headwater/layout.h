@@ -29,6 +29,7 @@
 #define HW_XATTR_NAME_BYTES 104
 #define HW_SLOTS 1024
 #define HW_BUCKETS 65536
+#define HW_AUTOMATON_STATES 4096
 
 /* header.record */
 enum hw_record_kind {
@@ -259,6 +260,7 @@ enum hw_slot_flag {
 	HW_SLOT_ARGUMENTS = 1 << 4,
 	HW_SLOT_MARK_SETUP = 1 << 5, /* what enters from outside is set-up until it executes */
 	HW_SLOT_ENVIRONMENT = 1 << 6,
+	HW_SLOT_RULES = 1 << 7, /* some processes are left out, see rules.h */
 };
 
 /* A slot's policy as the hooks read it. */
@@ -268,6 +270,10 @@ struct hw_slot_config {
 	__u32 epoch; /* 1 .. 2^31 - 1, unique among all slots of one load */
 	__u32 flags; /* enum hw_slot_flag */
 	__u32 record_ns; /* rate limit: a record's share of a second, 0: none */
+	__u32 rules; /* which rules for processes: equal numbers are equal rules; 0: none */
+	__u16 start; /* the state of the automaton in which they begin */
+	__u8 members; /* one bit for each policy of the slot */
+	__u8 selective; /* those that record only what they track */
 };
 
 /*
@@ -290,6 +296,12 @@ struct hw_policies {
 
 struct hw_scope_buckets {
 	__u64 words[HW_BUCKETS]; /* index = low bits of the cgroup id, see scope.h */
+};
+
+/* Patterns of paths, see rules.h. State 0 accepts nothing, whatever follows. */
+struct hw_automaton {
+	__u16 next[HW_AUTOMATON_STATES * 256]; /* index = state << 8 | byte */
+	__u16 accepts[HW_AUTOMATON_STATES];
 };
 
 struct hw_strays {

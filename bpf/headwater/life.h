@@ -47,7 +47,10 @@ static __always_inline void hw_forked(u32 slot, struct task_struct *child)
 	struct hw_object *parent;
 
 	hw_border_inherit(slot, child);
-	if (!hw_begin(&context, slot) || !hw_with_self(&context))
+	if (!hw_begin(&context, slot))
+		return;
+	hw_rules_inherit(&context, child);
+	if (!hw_with_self(&context))
 		return;
 	state = hw_task_of(child, slot);
 	if (!state) {
@@ -78,6 +81,20 @@ static __always_inline void hw_executed(struct hw_context *context, u32 number)
 			memory->id, hw_version(memory->state));
 }
 
+/* As hw_with_self(), of a task that has become another program. */
+static __always_inline bool hw_with_new_self(struct hw_context *context)
+{
+	struct hw_task_state *self = tasks.task_storage_get(context->task, 0, 0);
+
+	if (self) {
+		hw_rules_become(context, self);
+		/* What is recorded of it again, later, is not the program that it was. */
+		if (hw_left_out(context, self))
+			__builtin_memset(&self->memory, 0, sizeof(self->memory));
+	}
+	return hw_with_self(context);
+}
+
 /*
  * The acting task has become another program: the old memory ends, a new one
  * begins, which the task generates from what it has read of the old one. CamFlow:
@@ -91,7 +108,7 @@ static __always_inline void hw_becomes(u32 slot, struct file *program)
 	struct hw_flow *flow;
 	u64 is;
 
-	if (!hw_begin(&context, slot) || !hw_with_self(&context))
+	if (!hw_begin(&context, slot) || !hw_with_new_self(&context))
 		return;
 	memory = &context.self->memory;
 	task = &context.self->task;

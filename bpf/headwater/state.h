@@ -84,6 +84,11 @@ struct hw_task_state {
 	u64 accepting; /* listening struct sock of the accept under way */
 	u64 splicing; /* inode of the pipe that a splice under way leads to */
 	u64 attaching; /* inode behind the System V segment whose shmat is under way */
+	u32 rules; /* slot_config.rules under which this was judged: see rules.h */
+	u8 tracked;
+	u8 opaque;
+	u8 becoming_tracked; /* by the exec under way */
+	u8 becoming_opaque;
 	u64 naming; /* struct vfsmount through which the last call names what it changes */
 	/* Of a thread group, in its leader's state: see border.h. */
 	u64 setup_root; /* of who put it in */

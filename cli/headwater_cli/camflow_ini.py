@@ -24,6 +24,9 @@ _MINUS_SIGNS: Final = str.maketrans({"\u2212": "-", "\u2013": "-"})
 """CamFlow writes ipv4-egress with a mathematical minus sign; people correct it to a hyphen."""
 
 _ALL: Final = "capture: all records every flow of the selected pods"
+_MARKED: Final = (
+    "CamFlow marks what it names; here spec.track and spec.opaque name programs by their paths"
+)
 _IDENTITY: Final = (
     "ids are made from the machine's and the boot's own ids, with a key of the tenant"
 )
@@ -32,9 +35,9 @@ _BUFFER: Final = (
 )
 _OUTPUT: Final = "camflowd's; records go to the tenant's stream, and auditors read them there"
 _TARGETS: Final = {
-    "track": f"selective capture is not available in this version; {_ALL}",
-    "propagate": f"selective capture is not available in this version; {_ALL}",
-    "opaque": "not available in this version; it is recorded, unless spec.filters leave it out",
+    "track": f"{_MARKED}; {_ALL}",
+    "propagate": f"{_MARKED}; {_ALL}",
+    "opaque": f"{_MARKED}; it is recorded",
     "record": "not available in this version; the contents of packets are not recorded",
 }
 _TARGET_SECTIONS: Final = {
@@ -260,7 +263,7 @@ def _fill_in(imported: Imported) -> None:
         reason = 'absent, which CamFlow takes for false; write "true" if you mean it'
         imported.notes.append(Note(0, f"[{section}] {key}", reason))
     if not imported.switches["provenance", "all"]:
-        reason = f"selective capture is not available in this version; {_ALL}"
+        reason = f"{_MARKED}; {_ALL}"
         imported.notes.append(Note(0, "[provenance] all=false", reason))
     if not imported.switches.get(("compression", "version"), True):
         reason = "not available in this version; objects are always versioned"

@@ -9,7 +9,7 @@ is what the compiled policy says, which is what nodes are told. Pure; called by
 
 from collections.abc import Iterable, Iterator
 
-from headwater_prov.policy import CompiledPolicy, Operator, Policy, Requirement
+from headwater_prov.policy import CompiledPolicy, Operator, Policy, ProcessRules, Requirement
 from headwater_prov.redaction import Redaction
 from headwater_prov.vocabulary import Relation, VertexType
 
@@ -38,6 +38,7 @@ def recorded(compiled: CompiledPolicy) -> Iterator[str]:
         yield "            every document declares all that it mentions"
     if compiled.records_per_second is not None:
         yield f"at most     {compiled.records_per_second} records a second on each node"
+    yield from _processes(compiled.processes)
     yield f"arguments   {'recorded' if compiled.arguments else 'not recorded'}"
     yield f"environment {'recorded' if compiled.environment else 'not recorded'}"
     if compiled.arguments or compiled.environment:
@@ -57,6 +58,19 @@ def _taken_out(redaction: Redaction) -> Iterator[str]:
     for index, rule in enumerate(rule for rule in rules if rule.pattern):
         head = "            " if names or index else "takes out   "
         yield f"{head}what {rule.pattern} finds ({rule.name})"
+
+
+def _processes(rules: Iterable[ProcessRules]) -> Iterator[str]:
+    each = []
+    for one in rules:
+        parts = []
+        if one.is_selective:
+            parts.append(f"only what executes {', '.join(sorted(one.track))}, and its children")
+        if one.opaque:
+            parts.append(f"not what executes {', '.join(sorted(one.opaque))}")
+        each.append("; ".join(parts))
+    for number, text in enumerate(each):
+        yield f"{'processes   ' if not number else '         or '}{text}"
 
 
 def _requirement(requirement: Requirement) -> str:

@@ -12,10 +12,12 @@ from collections.abc import Mapping
 import numpy as np
 from headwater_prov.policy import CompiledPolicy
 
+from headwater_agent.attach_points import CaptureMode
 from headwater_agent.layout import COUNTERS, SLOTS, SlotFlag
 from headwater_agent.load import Capture
 from headwater_agent.reader import CpuCounters
 from headwater_agent.ring import RingReader
+from headwater_agent.rule_tables import RuleTables
 from headwater_agent.scope import Scope, SlotConfig
 
 
@@ -51,7 +53,10 @@ class AttachedKernel:
         self.mode: str = capture.mode
         self._capture = capture
         self._scope = Scope(capture)
+        self._rules = RuleTables(capture.automaton)
         self._added = SlotFlag.MARK_SETUP if marks_setup else SlotFlag(0)
+        self._judges = self.mode != CaptureMode.TRACEPOINT
+        """Whether the mode sees what is executed before anything is recorded of it."""
         self._configs: dict[int, SlotConfig] = {}  # by slot, those in force
 
     @property
@@ -83,6 +88,7 @@ class AttachedKernel:
             relations_off=policy.relations_off,
             vertices_off=policy.vertices_off,
             records_per_second=policy.records_per_second,
+            processes=self._rules.place(slot, policy.processes if self._judges else ()),
         )
         self._scope.bind(slot, config)
         self._configs[slot] = config

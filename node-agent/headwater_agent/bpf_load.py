@@ -39,6 +39,14 @@ _PROGRAM_TYPES: Final = {
 
 _LICENSE: Final = b"Dual BSD/GPL"
 _LOG_BYTES: Final = 1 << 20
+_LOG_CUT_BYTES: Final = 4096
+"""A log that has less room left than this has been cut."""
+_LOG_LINES: Final = 4
+"""The reason, and three lines of statistics."""
+_LOG_INSTRUCTIONS: Final = 1
+_LOG_STATISTICS: Final = 4
+"""``BPF_LOG_LEVEL1`` and ``BPF_LOG_STATS`` (``linux/bpf_verifier.h``): the second says the reason
+without the instructions."""
 _NAME_BYTES: Final = 15
 
 
@@ -241,11 +249,15 @@ def _load(attributes: _ProgramLoad) -> int:
             raise
         # Once more, only to hear why: the log slows every load down.
         log = ctypes.create_string_buffer(_LOG_BYTES)
-        attributes.log_level, attributes.log_size = 1, _LOG_BYTES
-        attributes.log_buf = ctypes.addressof(log)
-        try:
-            return bpf(BpfCommand.PROG_LOAD, attributes)
-        except OSError:
-            words = log.value.decode(errors="replace").strip().splitlines()
-            reason = "; ".join(words[-3:])
-            raise OSError(error.errno, f"{error.strerror}: {reason}") from error
+        attributes.log_size, attributes.log_buf = _LOG_BYTES, ctypes.addressof(log)
+        words = ""
+        for attributes.log_level in (_LOG_INSTRUCTIONS, _LOG_STATISTICS):
+            try:
+                return bpf(BpfCommand.PROG_LOAD, attributes)
+            except OSError:
+                words = log.value.decode(errors="replace").strip()
+            # Kernels before 6.4 keep the beginning of what is too long, and the reason is the end.
+            if len(words) < _LOG_BYTES - _LOG_CUT_BYTES:
+                break
+        reason = "; ".join(words.splitlines()[-_LOG_LINES:])
+        raise OSError(error.errno, f"{error.strerror}: {reason}") from error

@@ -15,7 +15,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from headwater_agent.layout import POLICIES, SCOPE_BUCKETS, STRAYS
+from headwater_agent.layout import AUTOMATON, POLICIES, SCOPE_BUCKETS, STRAYS
 from headwater_agent.program_object import MapSpec
 
 _MAP_TYPE_ARRAY: Final = 2
@@ -29,6 +29,7 @@ TYPES: Final[dict[str, np.dtype[np.void]]] = {
     "policies": POLICIES,
     "scope_buckets": SCOPE_BUCKETS,
     "strays": STRAYS,
+    "automaton": AUTOMATON,
 }
 """The value of each such map."""
 

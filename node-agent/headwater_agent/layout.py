@@ -24,6 +24,7 @@ TEXT_BYTES_MAX: Final = 4152
 TEXT_DATA_MAX: Final = TEXT_BYTES_MAX - TEXT_HEADER_BYTES
 SLOTS: Final = 1024
 BUCKETS: Final = 1 << 16
+AUTOMATON_STATES: Final = 4096
 """Of the direct-mapped copy of the scope."""
 
 RING_BUSY: Final = 1 << 31
@@ -98,6 +99,7 @@ class SlotFlag(IntFlag):
     ARGUMENTS = 1 << 4
     MARK_SETUP = 1 << 5
     ENVIRONMENT = 1 << 6
+    RULES = 1 << 7
 
 
 RING_HEADER: Final = np.dtype([("length", "<u4"), ("page_offset", "<u4")])
@@ -267,6 +269,10 @@ SLOT_CONFIG: Final = np.dtype(
         ("epoch", "<u4"),
         ("flags", "<u4"),
         ("record_ns", "<u4"),
+        ("rules", "<u4"),
+        ("start", "<u2"),
+        ("members", "u1"),
+        ("selective", "u1"),
     ]
 )
 
@@ -275,6 +281,13 @@ SLOT_POLICY: Final = np.dtype([("active", "<u4"), ("pad", "<u4"), ("configs", SL
 POLICIES: Final = np.dtype([("slots", SLOT_POLICY, (SLOTS,))])
 
 SCOPE_BUCKETS: Final = np.dtype([("words", "<u8", (BUCKETS,))])
+
+AUTOMATON: Final = np.dtype(
+    [
+        ("next", "<u2", (AUTOMATON_STATES, 256)),
+        ("accepts", "<u2", (AUTOMATON_STATES,)),
+    ]
+)
 
 STRAYS: Final = np.dtype([("count", "<u8")])
 
@@ -293,10 +306,11 @@ for _type, _bytes in (
     (VERTEX, 152),
     (TEXT_HEADER, TEXT_HEADER_BYTES),
     (COUNTERS, 64),
-    (SLOT_CONFIG, 32),
-    (SLOT_POLICY, 72),
-    (POLICIES, 72 * SLOTS),
+    (SLOT_CONFIG, 40),
+    (SLOT_POLICY, 88),
+    (POLICIES, 88 * SLOTS),
     (SCOPE_BUCKETS, 8 * BUCKETS),
+    (AUTOMATON, 514 * AUTOMATON_STATES),
     (STRAYS, 8),
 ):
     if _type.itemsize != _bytes:

@@ -127,6 +127,11 @@ class Capture:
         return direct_value("policies", self._kernel.maps["policies"])
 
     @property
+    def automaton(self) -> NDArray[Any]:
+        """Patterns of paths (``struct hw_automaton``), in the kernel's pages."""
+        return direct_value("automaton", self._kernel.maps["automaton"])
+
+    @property
     def strays(self) -> NDArray[Any]:
         """How many processes have left the scope and are captured (``struct hw_strays``)."""
         return direct_value("strays", self._kernel.maps["strays"])

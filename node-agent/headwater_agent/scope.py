@@ -18,10 +18,11 @@ from numpy.typing import NDArray
 
 from headwater_agent.layout import BUCKETS, SLOT_CONFIG, SLOTS, SlotFlag
 from headwater_agent.load import Capture
+from headwater_agent.rule_tables import NO_RULES, PlacedRules
 
 _BUCKET_SHARED: Final = 0xFFFF
 _SECOND_NS: Final = 1_000_000_000
-_CONFIG: Final = struct.Struct("<QQIIII")
+_CONFIG: Final = struct.Struct("<QQIIIIIHBB")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +39,9 @@ class SlotConfig:
     records_per_second: int | None = None
     """Rate limit, 1 to 10,000,000; None is none."""
 
+    processes: PlacedRules = NO_RULES
+    """Which processes are left out."""
+
     def pack(self) -> bytes:
         """In the kernel's layout."""
         low = sum(1 << relation for relation in self.relations_off if relation < 64)
@@ -46,7 +50,12 @@ class SlotConfig:
         limit = self.records_per_second
         # Rounded up: a share that is too small lets more pass than the limit.
         record_ns = 0 if limit is None else -(-_SECOND_NS // limit)
-        return _CONFIG.pack(low, high, vertices, self.epoch, int(self.flags), record_ns)
+        rules = self.processes
+        flags = self.flags | (SlotFlag.RULES if rules.number else SlotFlag(0))
+        return _CONFIG.pack(
+            *(low, high, vertices, self.epoch, int(flags), record_ns),
+            *(rules.number, rules.start, rules.members, rules.selective),
+        )
 
 
 class Scope:

@@ -21,7 +21,9 @@ from headwater_agent.decode import AnyRecord, decode
 from headwater_agent.layout import COUNTERS, SlotFlag
 from headwater_agent.load import Capture
 from headwater_agent.ring import RingReader
+from headwater_agent.rule_tables import RuleTables
 from headwater_agent.scope import Scope, SlotConfig
+from headwater_prov.policy import ProcessRules
 from headwater_prov.vocabulary import Relation, VertexType
 
 from tests.kernel.graph import Labels, lines_of
@@ -49,6 +51,7 @@ class Lab:
     def __init__(self, capture: Capture, program: Path) -> None:
         self.capture = capture
         self.scope = Scope(capture)
+        self.rules = RuleTables(capture.automaton)
         self.program = program
         self.ring = RingReader(capture.ring_fd, capture.ring_bytes)
         self._slots = itertools.count(1)
@@ -61,11 +64,17 @@ class Lab:
         vertices_off: Iterable[VertexType] = (),
         flags: SlotFlag = DEFAULT_FLAGS,
         records_per_second: int | None = None,
+        processes: tuple[ProcessRules, ...] = (),
     ) -> "Tenant":
         """A slot of its own, with an empty cgroup in scope."""
         number = next(self._slots)
         config = SlotConfig(
-            self.new_epoch(), flags, frozenset(off), frozenset(vertices_off), records_per_second
+            self.new_epoch(),
+            flags,
+            frozenset(off),
+            frozenset(vertices_off),
+            records_per_second,
+            self.rules.place(number, processes),
         )
         cgroup = CGROUPS / f"lab-{os.getpid()}-{id(self):x}-{number}"
         return Tenant(self, number, config, cgroup)
@@ -133,14 +142,19 @@ class Tenant:
         flags: SlotFlag | None = None,
         off: Iterable[Relation] | None = None,
         records_per_second: int | None = None,
+        processes: tuple[ProcessRules, ...] | None = None,
     ) -> None:
         """Put a changed policy in force; a rate limit holds only if it is given again."""
+        placed = self.config.processes
+        if processes is not None:
+            placed = self.lab.rules.place(self.slot, processes)
         self.config = replace(
             self.config,
             epoch=self.lab.new_epoch(),
             flags=self.config.flags if flags is None else flags,
             relations_off=self.config.relations_off if off is None else frozenset(off),
             records_per_second=records_per_second,
+            processes=placed,
         )
         self.lab.scope.bind(self.slot, self.config)
 

@@ -15,6 +15,7 @@ from headwater_prov.policy.model import (
     Operator,
     PodSelector,
     Policy,
+    ProcessRules,
     Quotas,
     Requirement,
     Tenant,
@@ -34,6 +35,7 @@ def build_policy(document: Mapping[str, Any], place: Place) -> Policy:
         name=document["metadata"]["name"],
         selector=build_selector(spec["podSelector"]),
         filters=_filters(spec["filters"]),
+        processes=_processes(spec),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
         environment=spec.get("environment", False),
@@ -54,6 +56,7 @@ def build_cluster_policy(document: Mapping[str, Any], place: Place) -> ClusterPo
         nodes=build_selector(spec["nodeSelector"]),
         selector=build_selector(spec["podSelector"]),
         filters=_filters(spec["filters"]),
+        processes=_processes(spec),
         compression=_compression(spec["compression"]),
         arguments=spec["arguments"],
         environment=spec.get("environment", False),
@@ -69,6 +72,14 @@ def _filters(filters: Mapping[str, Any]) -> Filters:
     return Filters(
         nodes=frozenset(VERTEX_TYPES[name] for name in filters["nodes"]),
         relations=frozenset(RELATIONS[name] for name in filters["relations"]),
+    )
+
+
+def _processes(spec: Mapping[str, Any]) -> ProcessRules:
+    return ProcessRules(
+        is_selective=spec["capture"] == "selective",
+        track=frozenset(target["executable"] for target in spec.get("track", ())),
+        opaque=frozenset(target["executable"] for target in spec.get("opaque", ())),
     )
 
 

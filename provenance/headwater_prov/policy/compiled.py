@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any, Final
 
-from headwater_prov.policy.model import ClusterPolicy, PodSelector, Policy
+from headwater_prov.policy.model import ClusterPolicy, PodSelector, Policy, ProcessRules
 from headwater_prov.policy.schema import API_VERSION
 from headwater_prov.policy.selectors import normalise_selector
 from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction
@@ -43,6 +43,11 @@ _WHOLE_KIND: Final = frozenset(
 _CHANGING: Final = _DISCLOSED_TYPES.union(
     {VertexType.MACHINE}, *(r.receivers for r in Relation if r not in _WHOLE_KIND)
 )
+
+PROCESS_RULES_MAX: Final = 8
+"""Policies of one pod that leave processes out; where more do, every process is recorded."""
+
+_EVERY_PROCESS: Final = ProcessRules(is_selective=False, track=frozenset(), opaque=frozenset())
 
 _ENDS: Final[Mapping[Relation, tuple[frozenset[VertexType], frozenset[VertexType]]]] = (
     MappingProxyType(
@@ -75,6 +80,8 @@ class CompiledPolicy:
         compress_nodes: new versions only after the object has sent information.
         compress_edges: an equal flow between equal versions once only.
         duplicate: every document declares all vertices that its relations mention.
+        processes: which processes are recorded; of a combination, what each member says of that:
+            a process is left out that all of them leave out. Empty: none is left out.
         arguments: whether arguments of executed programs are recorded.
         environment: whether their environments are.
         program_text_bytes: how much of either is recorded at most.
@@ -92,6 +99,7 @@ class CompiledPolicy:
     compress_nodes: bool
     compress_edges: bool
     duplicate: bool
+    processes: tuple[ProcessRules, ...]
     arguments: bool
     environment: bool
     program_text_bytes: int
@@ -121,6 +129,7 @@ def compile_policy(policy: Policy | ClusterPolicy) -> CompiledPolicy:
         policy.compression.nodes,
         policy.compression.edges,
         policy.compression.duplicate,
+        policy.processes,
         policy.records_per_second,
         policy.program_text_bytes,
         policy.redaction,
@@ -156,6 +165,7 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
         compress_nodes=all(policy.compress_nodes for policy in effective),
         compress_edges=all(policy.compress_edges for policy in effective),
         duplicate=any(policy.duplicate for policy in effective),
+        processes=_processes_of_all(effective),
         arguments=any(policy.arguments for policy in effective),
         environment=any(policy.environment for policy in effective),
         program_text_bytes=max(policy.program_text_bytes for policy in effective),
@@ -167,6 +177,20 @@ def combine(policies: Iterable[CompiledPolicy]) -> CompiledPolicy:
         suspend=False,
         members=members,
     )
+
+
+def _processes_of_all(policies: Iterable[CompiledPolicy]) -> tuple[ProcessRules, ...]:
+    rules = [policy.processes for policy in policies]
+    if not all(rules):
+        return ()  # one of them records every process
+    distinct = {one: None for member in rules for one in member}
+    if len(distinct) > PROCESS_RULES_MAX:
+        return ()
+    return tuple(sorted(distinct, key=_sorting))
+
+
+def _sorting(rules: ProcessRules) -> tuple[bool, list[str], list[str]]:
+    return rules.is_selective, sorted(rules.track), sorted(rules.opaque)
 
 
 def _largest_limit(limits: Iterable[int | None]) -> int | None:
@@ -197,6 +221,7 @@ def _compiled(
     compress_nodes: bool,
     compress_edges: bool,
     duplicate: bool,
+    processes: ProcessRules = _EVERY_PROCESS,
     records_per_second: int | None = None,
     program_text_bytes: int = TEXT_BYTES_MAX,
     redaction: Redaction = _BUILTIN_ONLY,
@@ -209,7 +234,7 @@ def _compiled(
     content: dict[str, Any] = {
         "apiVersion": API_VERSION,
         "arguments": arguments,
-        "capture": "all",
+        "capture": "selective" if processes.is_selective else "all",
         "compression": {
             "duplicate": duplicate,
             "edges": compress_edges,
@@ -222,7 +247,11 @@ def _compiled(
         "podSelector": None if selector is None else selector_json(selector),
         "suspend": suspend,
     }
-    # Only where there is one: agents that know no limit go on with policies that have none.
+    # Only where there is one: agents that know nothing of it go on with policies that have none.
+    if processes.is_selective:
+        content["track"] = sorted(processes.track)
+    if processes.opaque:
+        content["opaque"] = sorted(processes.opaque)
     if records_per_second is not None:
         content["rateLimit"] = {"recordsPerSecond": records_per_second}
     # Likewise; an agent that cannot take out what it should refuses the policy.
@@ -243,6 +272,7 @@ def _compiled(
         compress_nodes=compress_nodes,
         compress_edges=compress_edges,
         duplicate=duplicate,
+        processes=() if processes == _EVERY_PROCESS else (processes,),
         arguments=arguments,
         environment=environment,
         program_text_bytes=program_text_bytes,

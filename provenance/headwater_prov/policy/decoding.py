@@ -21,14 +21,16 @@ from headwater_prov.policy.compiled import (
     selector_json,
     sha256,
 )
-from headwater_prov.policy.model import Operator, PodSelector, Requirement
+from headwater_prov.policy.model import Operator, PodSelector, ProcessRules, Requirement
+from headwater_prov.policy.rules import is_pattern_of_a_program
 from headwater_prov.policy.schema import API_VERSION
 from headwater_prov.policy.selectors import normalise_selector
 from headwater_prov.redaction import TEXT_BYTES_MAX, Redaction, RedactionRule, expression
 from headwater_prov.vocabulary import RELATIONS, VERTEX_TYPES, Relation
 
-CANONICAL_MAX_BYTES: Final = 64 * 1024
-"""Largest canonical text; a policy with every filter and the largest selector has 60 KB."""
+CANONICAL_MAX_BYTES: Final = 192 * 1024
+"""Largest canonical text; every filter and the largest selector have 60 KB, the programs that
+a policy may name 100 KB."""
 
 RECORDS_PER_SECOND_MAX: Final = 10_000_000
 """The largest rate limit that the definitions allow."""
@@ -73,10 +75,9 @@ def decode_policy(canonical: str) -> CompiledPolicy:
     fields = _Fields(content, "")
     fields.only(
         *("apiVersion", "arguments", "capture", "compression", "filters", "podSelector", "suspend"),
-        optional=("environment", "programTextBytes", "rateLimit", "redaction"),
+        optional=("environment", "opaque", "programTextBytes", "rateLimit", "redaction", "track"),
     )
-    if content["capture"] != "all":
-        raise UnreadablePolicy("has another capture than all")
+    processes = _processes(fields, content)
     compression = fields.below("compression")
     compression.only("duplicate", "edges", "nodes")
     filters = fields.below("filters")
@@ -93,6 +94,7 @@ def decode_policy(canonical: str) -> CompiledPolicy:
         compress_nodes=compression.flag("nodes"),
         compress_edges=compression.flag("edges"),
         duplicate=compression.flag("duplicate"),
+        processes=processes,
         arguments=fields.flag("arguments"),
         environment=environment,
         program_text_bytes=(
@@ -170,8 +172,31 @@ class _Fields:
             )
         return [known[one] for one in listed]
 
+    def patterns(self, name: str) -> list[str]:
+        listed = self._content[name]
+        if not isinstance(listed, list) or not all(isinstance(one, str) for one in listed):
+            raise UnreadablePolicy(f"has {self._named(name)} that is not a list of paths")
+        if not listed or listed != sorted(set(listed)):
+            raise UnreadablePolicy(f"has {self._named(name)} empty or out of order")
+        if wrong := [one for one in listed if not is_pattern_of_a_program(one)]:
+            raise UnreadablePolicy(f"has {self._named(name)} that is no path: {wrong[0]!r}")
+        return listed
+
     def _named(self, name: str) -> str:
         return f"{self._where}.{name}" if self._where else name
+
+
+def _processes(fields: _Fields, content: Mapping[str, Any]) -> tuple[ProcessRules, ...]:
+    if content["capture"] not in ("all", "selective"):
+        raise UnreadablePolicy("has another capture than all and selective")
+    is_selective = content["capture"] == "selective"
+    if is_selective is not ("track" in content):
+        raise UnreadablePolicy("has capture and track contradict each other")
+    track = fields.patterns("track") if is_selective else []
+    opaque = fields.patterns("opaque") if "opaque" in content else []
+    if not (is_selective or opaque):
+        return ()
+    return (ProcessRules(is_selective, frozenset(track), frozenset(opaque)),)
 
 
 def _rate_limit(fields: _Fields) -> int:

@@ -78,6 +78,21 @@ class Compression:
 
 
 @dataclass(frozen=True, slots=True)
+class ProcessRules:
+    """Which processes a policy records, by patterns of the programs that they execute.
+
+    Args:
+        is_selective: only those that `track` names, and their children; else all.
+        track: patterns of absolute paths, see `automaton`.
+        opaque: likewise, of programs that are not recorded.
+    """
+
+    is_selective: bool
+    track: frozenset[str]
+    opaque: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Policy:
     """A ProvenancePolicy with its defaults; `place` is where it was read and no part of it."""
 
@@ -85,6 +100,7 @@ class Policy:
     name: str
     selector: PodSelector
     filters: Filters
+    processes: ProcessRules
     compression: Compression
     arguments: bool
     environment: bool
@@ -109,6 +125,7 @@ class ClusterPolicy:
     nodes: PodSelector
     selector: PodSelector
     filters: Filters
+    processes: ProcessRules
     compression: Compression
     arguments: bool
     environment: bool

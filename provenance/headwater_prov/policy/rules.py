@@ -157,6 +157,19 @@ def _owns_a_namespace(spec: Mapping[str, Any]) -> bool:
     return "namespaceSelector" in spec or bool(spec.get("namespaces"))
 
 
+def _is_path_of_a_program(path: str) -> bool:
+    return matches("^(/[^/]+)+$", path) and not matches("^.*/[.][.]?(/.*)?$", path)
+
+
+def _has_few_stars(path: str) -> bool:
+    return len(re.findall(r"\*+", path)) <= 8
+
+
+def is_pattern_of_a_program(path: str) -> bool:
+    """Whether `spec.track` and `spec.opaque` may name this."""
+    return len(path) <= 256 and _is_path_of_a_program(path) and _has_few_stars(path)
+
+
 TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
     {
         # ProvenancePolicy, ClusterProvenancePolicy
@@ -193,7 +206,16 @@ TWINS: Final[Mapping[str, Callable[[Any], bool]]] = MappingProxyType(
         "self.size() < 28": lambda names: len(names) < 28,
         "self.size() < 94": lambda names: len(names) < 94,
         "self.size() == 0": lambda items: len(items) == 0,
-        "self != 'selective'": lambda capture: capture != "selective",
+        (
+            "self.matches('^(/[^/]+)+$') && !self.matches('^.*/[.][.]?(/.*)?$')"
+        ): _is_path_of_a_program,
+        "!self.matches('^[^*]*([*]+[^*]+){8}[*]')": _has_few_stars,
+        "self.capture != 'selective' || (has(self.track) && self.track.size() > 0)": (
+            lambda spec: spec["capture"] != "selective" or bool(spec.get("track"))
+        ),
+        "self.capture == 'selective' || !has(self.track) || self.track.size() == 0": (
+            lambda spec: spec["capture"] == "selective" or not spec.get("track")
+        ),
         "self == true": lambda value: value is True,
         "self.all(one, one == 'prov-json')": lambda formats: set(formats) <= {"prov-json"},
         "!has(self.recordsPerSecond)": lambda limits: "recordsPerSecond" not in limits,

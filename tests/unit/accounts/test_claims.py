@@ -99,7 +99,11 @@ def test_auditor_may_ask_and_acknowledge_only() -> None:
 
 def test_pusher_can_only_push_and_look_up(keys: OperatorKeys) -> None:
     body = read(system_user(keys, lifetime_s=60, clock=lambda: NOW).token)["nats"]
-    assert body["pub"]["allow"] == ["$SYS.REQ.CLAIMS.UPDATE", "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP"]
+    assert body["pub"]["allow"] == [
+        "$SYS.REQ.CLAIMS.UPDATE",
+        "$SYS.REQ.ACCOUNT.*.CLAIMS.LOOKUP",
+        "$SYS.REQ.ACCOUNT.*.INFO",
+    ]
 
 
 def test_a_thousand_tenants_fit_a_message(keys: OperatorKeys) -> None:

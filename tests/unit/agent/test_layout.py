@@ -35,6 +35,7 @@ STRUCTS = {
     "hw_policies": layout.POLICIES,
     "hw_scope_buckets": layout.SCOPE_BUCKETS,
     "hw_strays": layout.STRAYS,
+    "hw_automaton": layout.AUTOMATON,
 }
 ENUMS: dict[str, type[IntEnum] | type[IntFlag]] = {
     "HW_RECORD_": layout.RecordKind,

@@ -15,6 +15,7 @@ from headwater_agent.direct_maps import SPECS, direct_value
 from headwater_agent.kernel_maps import KernelMap, KernelMapError, possible_cpus
 from headwater_agent.layout import SLOT_CONFIG, SlotFlag
 from headwater_agent.program_object import MapSpec
+from headwater_agent.rule_tables import PlacedRules
 from headwater_agent.scope import Scope, SlotConfig
 from headwater_prov.vocabulary import Relation, VertexType
 
@@ -102,8 +103,10 @@ def test_g6_policy_is_written_beside_the_one_in_force(maps: Any) -> None:
 def test_config_is_packed_as_layout_says() -> None:
     off = frozenset({Relation(1), Relation(63), Relation(64), Relation(93)})
     packed = SlotConfig(9, SlotFlag.ACTIVE | SlotFlag.ARGUMENTS, off, frozenset({VertexType(28)}))
-    words = struct.unpack("<QQIIII", packed.pack())
-    assert words == (1 << 1 | 1 << 63, 1 << 0 | 1 << 29, 1 << 28, 9, 17, 0)
+    words = struct.unpack("<QQIIIIIHBB", packed.pack())
+    assert words == (1 << 1 | 1 << 63, 1 << 0 | 1 << 29, 1 << 28, 9, 17, 0, 0, 0, 0, 0)
+    ruled = SlotConfig(9, SlotFlag.ACTIVE, processes=PlacedRules(5, 70, 3, 2, 70, 9))
+    assert struct.unpack("<QQIIIIIHBB", ruled.pack())[4:] == (1 | 128, 0, 5, 70, 3, 2)
     assert len(packed.pack()) == SLOT_CONFIG.itemsize
 
 
@@ -112,7 +115,7 @@ def test_config_is_packed_as_layout_says() -> None:
 )
 def test_rate_limit_is_packed_as_a_records_share_of_a_second(limit: int, record_ns: int) -> None:
     packed = SlotConfig(9, SlotFlag.ACTIVE, records_per_second=limit).pack()
-    assert struct.unpack("<QQIIII", packed)[-1] == record_ns
+    assert struct.unpack_from("<I", packed, 28)[0] == record_ns
     assert 10**9 // record_ns <= limit  # never more a second than the policy says
 
 

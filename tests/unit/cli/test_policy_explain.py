@@ -34,6 +34,9 @@ spec:
   filters: {nodes: [], relations: [perm_check, write]}
   arguments: false
   rateLimit: {recordsPerSecond: 5000}
+  capture: selective
+  track: [{executable: /usr/sbin/nginx}, {executable: /opt/**}]
+  opaque: [{executable: /bin/true}]
 ---
 apiVersion: headwater.dev/v1alpha1
 kind: ProvenancePolicy
@@ -84,6 +87,8 @@ def test_each_policy_says_whose_pods_and_what_it_leaves_out(policies: Path) -> N
     assert "  arguments   not recorded" in web
     assert not any("takes out" in line for line in web)
     assert "  at most     5000 records a second on each node" in web
+    tracked = "only what executes /opt/**, /usr/sbin/nginx, and its children"
+    assert f"  processes   {tracked}; not what executes /bin/true" in web
     assert "nothing: suspended" in section(result.stdout, "elsewhere/resting")[1]
 
 

@@ -27,12 +27,12 @@ def test_good_files_are_0_and_silent_on_standard_output() -> None:
 
 
 def test_every_problem_is_a_line_and_1(tmp_path: Path) -> None:
-    (tmp_path / "a.yaml").write_bytes((CORPUS / "invalid" / "later_track.yaml").read_bytes())
+    (tmp_path / "a.yaml").write_bytes((CORPUS / "invalid" / "track_beside_all.yaml").read_bytes())
     (tmp_path / "b.yml").write_bytes((CORPUS / "invalid" / "node_set_is_no_hash.yaml").read_bytes())
     result = invoke("check", tmp_path)
     assert result.exit_code == 1
     first, second = result.stdout.splitlines()
-    assert first.startswith(f"{tmp_path}/a.yaml:8:10: spec.track: is not available in this version")
+    assert first.startswith(f"{tmp_path}/a.yaml:8:10: spec.track: is given")
     assert second.startswith(f'{tmp_path}/b.yml:6:16: spec.policySets[0]: "shop" is not a SHA-256')
     assert result.stderr == "headwater: 2 problems in 2 documents in 2 files\n"
 

@@ -14,11 +14,13 @@ from headwater_prov.policy import (
     Operator,
     PodSelector,
     Policy,
+    ProcessRules,
     Requirement,
     combine,
     compile_policy,
     default_policy,
 )
+from headwater_prov.policy.compiled import PROCESS_RULES_MAX
 from headwater_prov.redaction import Redaction, RedactionRule
 from headwater_prov.vocabulary import VERSION_STEPS, ProvClass, Relation, VertexType
 from hypothesis import given
@@ -80,6 +82,16 @@ selectors = st.sampled_from(
     ]
 )
 compressions = st.builds(Compression, st.booleans(), st.booleans(), st.booleans())
+every_process = ProcessRules(False, frozenset(), frozenset())
+processes = st.sampled_from(
+    [
+        every_process,
+        every_process,
+        ProcessRules(True, frozenset({"/bin/a"}), frozenset()),
+        ProcessRules(True, frozenset({"/bin/a", "/**"}), frozenset({"/bin/b"})),
+        ProcessRules(False, frozenset(), frozenset({"/bin/b"})),
+    ]
+)
 redactions = st.sampled_from(
     [
         Redaction(),
@@ -101,12 +113,13 @@ policies = st.builds(
         arguments=arguments,
         records_per_second=limit,
         suspend=suspend,
+        processes=texts[3],
     ),
     selectors,
     st.builds(Filters, st.one_of(nodes, any_nodes), st.one_of(relations, any_relations)),
     compressions,
     st.booleans(),
-    st.tuples(st.booleans(), st.sampled_from([4096, 4096, 100]), redactions),
+    st.tuples(st.booleans(), st.sampled_from([4096, 4096, 100]), redactions, processes),
     st.sampled_from([None, None, 1, 5000]),
     st.booleans(),
 )
@@ -151,7 +164,8 @@ def meaning(one: Policy) -> object:
     limit = one.records_per_second
     of_programs = {Relation.ARG, Relation.ENV} & {relation for relation, _, _ in flows}
     texts = (one.program_text_bytes, one.redaction) if of_programs else None
-    return flows, one.compression, texts, limit, [one.selector.matches(labels) for labels in trials]
+    pods = [one.selector.matches(labels) for labels in trials]
+    return flows, one.compression, texts, limit, one.processes, pods
 
 
 @given(policies, policies)
@@ -218,7 +232,10 @@ def test_a_pod_of_several_policies_has_the_rules_of_all(some: list[Policy]) -> N
 
 def test_an_older_agent_applies_what_asks_for_nothing_new() -> None:
     text = compile_policy(default_policy()).canonical
-    assert not {"environment", "programTextBytes", "redaction"} & json.loads(text).keys()
+    assert (
+        not {"environment", "opaque", "programTextBytes", "redaction", "track"}
+        & json.loads(text).keys()
+    )
 
 
 def test_arguments_can_be_switched_off_in_three_ways() -> None:
@@ -262,6 +279,20 @@ def test_no_limit_leaves_the_text_that_agents_before_limits_read() -> None:
     assert json.loads(compile_policy(limited).canonical)["rateLimit"] == {"recordsPerSecond": 7}
 
 
+def test_more_policies_with_rules_than_the_kernel_tells_apart_record_every_process() -> None:
+    one, *others = (
+        compile_policy(
+            dataclasses.replace(
+                default_policy(),
+                processes=ProcessRules(True, frozenset({f"/bin/{number}"}), frozenset()),
+            )
+        )
+        for number in range(PROCESS_RULES_MAX + 1)
+    )
+    assert len(combine(others).processes) == PROCESS_RULES_MAX
+    assert combine([one, *others]).processes == ()
+
+
 def test_selector_without_any_pod_records_nothing() -> None:
     impossible = PodSelector(
         (Requirement("app", Operator.EXISTS), Requirement("app", Operator.DOES_NOT_EXIST))
@@ -297,6 +328,11 @@ def test_combination_records_whatever_any_member_records(members: list[CompiledP
     assert combined.compress_edges is all(member.compress_edges for member in effective)
     assert combined.duplicate is any(member.duplicate for member in effective)
     assert combined.arguments is (Relation.ARG not in combined.relations_off)
+    if all(member.processes for member in effective):
+        wanted = {rules for member in effective for rules in member.processes}
+        assert set(combined.processes) == wanted and len(combined.processes) == len(wanted)
+    else:
+        assert combined.processes == (), "one of them records every process"
     limits = [member.records_per_second for member in effective]
     if None in limits or not limits:
         assert combined.records_per_second is None
