@@ -28,6 +28,7 @@ from headwater_agent.settings import (
     AgentSettings,
     BatchSettings,
     DeliverySettings,
+    RingSettings,
     SpoolSettings,
     WhenFull,
 )
@@ -252,6 +253,9 @@ async def _pace(kernel: FakeKernel, rate: int) -> None:
     """So many records a second for all tenants together, until it is cancelled."""
     began, made = time.monotonic(), 0
     while True:
+        # The simulated ring has no bound of its own, and a busy machine does not keep up.
+        while len(kernel.simulated.ring) > RingSettings().size_bytes:
+            await asyncio.sleep(0.05)
         due = int((time.monotonic() - began) * rate) - made
         # A process that was held up does not make up for all of it at once.
         steps = min(max(due, 0), rate // 4)
