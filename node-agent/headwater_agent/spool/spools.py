@@ -7,9 +7,11 @@ that is full for a week, is its own tenant's affair. Made by `service.Agent`, us
 """
 
 import contextlib
+import fcntl
 import logging
 import os
 import re
+import time
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +26,9 @@ from headwater_agent.spool.tenant import TenantSpool
 log = logging.getLogger(__name__)
 
 DIRECTORY_NAME: Final = "spool"
+
+_DYING_S: Final = 2.0
+"""How long an agent that was killed may take to be gone."""
 
 _TENANT: Final = re.compile(r"[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?", re.ASCII)
 _LOAD: Final = re.compile(r"[0-9a-f]{16}", re.ASCII)
@@ -44,7 +49,7 @@ class Spools:
         tenant_key: returns a tenant's key, from which its files' key is derived.
 
     Raises:
-        SpoolError: the directory cannot be made.
+        SpoolError: the directory cannot be made, or another agent works on it.
     """
 
     def __init__(
@@ -72,6 +77,31 @@ class Spools:
                 f"{self._directory}: cannot be made: {error.strerror or error}; what NATS does not "
                 "take is kept there: free space, make it writable, or choose another directory"
             ) from error
+        self._lock = self._claim()
+
+    def _claim(self) -> int:
+        """See that no other agent works on the directory: the two would go on with one chain."""
+        descriptor = os.open(self._directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        until = time.monotonic() + _DYING_S
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if isinstance(error, BlockingIOError) and time.monotonic() < until:
+                    time.sleep(0.05)
+                    continue
+                os.close(descriptor)
+                raise SpoolError(
+                    f"{self._directory}: is in use ({error.strerror}): another agent works on this "
+                    "state; see that it has ended, or choose another directory"
+                ) from error
+            return descriptor
+
+    def release(self) -> None:
+        """Let another agent work on the directory; `close` does it too."""
+        if self._lock >= 0:
+            os.close(self._lock)
+            self._lock = -1
 
     @property
     def tenants(self) -> Mapping[str, TenantSpool]:
@@ -183,6 +213,7 @@ class Spools:
             spool.close()
             with contextlib.suppress(OSError):
                 (self._directory / tenant).rmdir()  # it has nothing in it
+        self.release()
 
     def _loads(self, directory: Path) -> Iterable[Path]:
         return [

@@ -98,6 +98,8 @@ async def kill(agent: Agent) -> None:
     """What is left of an agent that was killed: nothing is drained, closed or spooled."""
     assert agent._delivering is not None
     agent._delivering.cancel()
+    assert agent._spools is not None
+    agent._spools.release()
     await asyncio.to_thread(agent._ring.stop)
 
 

@@ -13,6 +13,7 @@ from headwater_agent.chain import Chains
 from headwater_agent.node_key import NodeKey
 from headwater_agent.settings import SpoolSettings
 from headwater_agent.spool import RecoveredLog, SpoolError, SpoolLog, Spools
+from headwater_agent.spool import spools as spools_module
 from headwater_agent.spool.blocks import FILE_HEAD_BYTES, Sealer, WrongKeyError
 from headwater_agent.spool.log import AnsweredNumbers, Place, position_of
 from headwater_agent.spool.mark import MARK_NAME, Mark
@@ -251,6 +252,7 @@ def test_a_log_that_a_kill_left_answered_goes_when_it_is_found(tmp_path: Path) -
     chains.settle(linked)
     spool.settle(place, linked, "00" * 8, *chains.head("a", "00" * 8))
     assert list((tmp_path / "spool" / "a" / ("00" * 8)).glob("*.log"))
+    before.release()
     after = spools_in(tmp_path)
     (found,) = after.recover("a")
     after.open("a").add_earlier(found.log)
@@ -269,6 +271,17 @@ def test_a_state_directory_that_cannot_be_used_is_said(tmp_path: Path) -> None:
     (tmp_path / "spool").write_text("")
     with pytest.raises(SpoolError, match="choose another directory"):
         spools_in(tmp_path)
+
+
+def test_g7_two_agents_never_go_on_with_one_chain(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(spools_module, "_DYING_S", 0.1)
+    first = spools_in(tmp_path)
+    with pytest.raises(SpoolError, match="another agent works on this state"):
+        spools_in(tmp_path)
+    first.close()
+    spools_in(tmp_path).close()
 
 
 def test_answered_numbers_in_any_order() -> None:
