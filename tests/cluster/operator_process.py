@@ -52,13 +52,20 @@ class OperatorProcess:
         control_plane: where `install` was done.
         log: takes what it says, of all its lives.
         arguments: further ones of its command line.
+        wrap: a command that executes the one behind it.
     """
 
     def __init__(
-        self, control_plane: ControlPlane, log: Path, arguments: Sequence[str] = ()
+        self,
+        control_plane: ControlPlane,
+        log: Path,
+        arguments: Sequence[str] = (),
+        *,
+        wrap: Sequence[str] = (),
     ) -> None:
         self.log = log
         self._arguments = list(arguments)
+        self._wrap = list(wrap)
         self._api = control_plane.api
         token = control_plane.token(SYSTEM, "headwater-operator")
         self._kubeconfig = control_plane.kubeconfig_for_token(token)
@@ -81,7 +88,7 @@ class OperatorProcess:
         command += ["--log-format", "text", *self._arguments]
         with self.log.open("ab") as log:
             self._process = subprocess.Popen(
-                [sys.executable, tethered.__file__, str(os.getpid()), *command],
+                [sys.executable, tethered.__file__, str(os.getpid()), *self._wrap, *command],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

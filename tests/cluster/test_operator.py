@@ -42,6 +42,7 @@ from tests.cluster.operator_process import (
 )
 
 LOG = ROOT / "build" / "cluster" / "operator.log"
+UNSHARE = "/usr/bin/unshare"
 
 pytestmark = pytest.mark.timeout(120)
 
@@ -850,3 +851,16 @@ def test_wrong_policy_is_refused_with_what_to_write_instead(
     body["metadata"]["namespace"] = tenant.namespace
     with pytest.raises(KubectlError, match=r'spec.filters.nodes\[0\].*"flie".*"file"'):
         control_plane.kubectl("apply", "-f", "-", stdin=json.dumps(body))
+
+
+def test_a_user_without_a_name_can_run_it(control_plane: ControlPlane) -> None:
+    """As where a cluster gives each namespace its own range of user ids (OpenShift)."""
+    nameless = ("env", "--unset=USER", "--unset=LOGNAME", "--unset=LNAME", "--unset=USERNAME")
+    wrap = (UNSHARE, "--user", "--map-user=77777", *nameless)
+    process = OperatorProcess(control_plane, LOG, wrap=wrap)
+    process.start()
+    try:
+        process.wait_ready()
+        assert process.page("healthz")[0] == 200
+    finally:
+        process.stop()

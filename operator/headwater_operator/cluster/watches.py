@@ -12,7 +12,7 @@ import itertools
 import logging
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, Final
+from typing import Any, Final, cast
 
 import kopf
 
@@ -149,7 +149,14 @@ async def watch(cluster: Cluster, address: Address, stop: threading.Event) -> No
     def run() -> None:
         registry = make_registry(handover.tell, address)
         asyncio.run(
-            kopf.operator(registry=registry, clusterwide=True, standalone=True, stop_flag=stop)
+            kopf.operator(
+                # Else kopf asks for the user's name, and a uid that a cluster gives a pod has none.
+                identity=cast(Any, "headwater-operator"),
+                registry=registry,
+                clusterwide=True,
+                standalone=True,
+                stop_flag=stop,
+            )
         )
 
     await asyncio.to_thread(run)
