@@ -37,5 +37,6 @@
 #include "ipc.bpf.c"
 #include "loading.bpf.c"
 #include "socket.bpf.c"
+#include "datagram.bpf.c"
 #include "channel.bpf.c"
 #include "splice.bpf.c"

@@ -13,11 +13,12 @@ from pathlib import Path
 import pytest
 from headwater_agent.decode import AnyRecord, TextRecord
 from headwater_agent.flows import flow_of
-from headwater_agent.layout import RecordKind, TextMark
+from headwater_agent.layout import RecordKind, SlotFlag, TextMark
 from headwater_prov.identifiers import FlowIds
+from headwater_prov.vocabulary import Relation, VertexType
 
 from tests.kernel.graph import address_of
-from tests.kernel.lab import TIMEOUT_S, Tenant
+from tests.kernel.lab import DEFAULT_FLAGS, NO_LOOK_UPS, TIMEOUT_S, Lab, Tenant
 
 IDS = FlowIds(bytes(32))
 MACHINE = bytes(16)
@@ -142,3 +143,80 @@ def test_datagrams_between_two_peers_are_one_flow(whole: Tenant, work: Path) -> 
     again = flows(whole.take())
     assert again.keys() == {flow}
     assert len(again[flow]) == 1
+
+
+@pytest.mark.every_kernel
+@pytest.mark.parametrize(
+    ("family", "host"), [("inet", "127.0.0.1:"), ("inet6", "[::1]:")], ids=["inet", "inet6"]
+)
+def test_datagrams_of_sockets_without_peer_are_flows_by_message(
+    whole: Tenant, work: Path, family: str, host: str
+) -> None:
+    records = whole.run(work, "datagrams-unconnected", family)
+    found = flows(records)
+    assert sorted(len(ends) for ends in found.values()) == [2, 2]
+    first, second = (set(ends) for ends in found.values())
+    (server,) = first & second
+    assert all(peer.startswith(host) for ends in found.values() for peer in ends.values())
+    for socket in first | second:
+        own = addresses(records, socket)
+        assert any(each.startswith(host) for each in own)
+    # What comes again of a pair of ends is not told again, as far as a task remembers.
+    told = [
+        record.object
+        for record in records
+        if isinstance(record, TextRecord) and TextMark.FLOW in record.marks
+    ]
+    assert len(told) < 10
+    assert told.count(server) >= 2
+
+
+def test_datagrams_are_told_of_each_time_without_compression(lab: Lab, work: Path) -> None:
+    flags = DEFAULT_FLAGS & ~SlotFlag.COMPRESS_EDGES
+    with lab.tenant(flags=flags) as tenant:
+        records = tenant.run(work, "datagrams-unconnected", "inet")
+    told = [r for r in records if isinstance(r, TextRecord) and TextMark.FLOW in r.marks]
+    assert len(told) == 10  # five datagrams, sent and received
+
+
+@pytest.mark.parametrize("off", [Relation.ADDRESSED, VertexType.ADDRESS, VertexType.SOCKET])
+def test_ends_of_datagrams_can_be_left_out(
+    lab: Lab, work: Path, off: Relation | VertexType
+) -> None:
+    relations = {*NO_LOOK_UPS, *([off] if isinstance(off, Relation) else [])}
+    types = [off] if isinstance(off, VertexType) else []
+    with lab.tenant(off=relations, vertices_off=types) as tenant:
+        assert flows(tenant.run(work, "datagrams-unconnected", "inet")) == {}
+
+
+def test_ends_of_datagrams_without_their_flows(lab: Lab, work: Path) -> None:
+    """As with names: an object is declared by whatever is recorded of it."""
+    off = {*NO_LOOK_UPS, Relation.SEND_MSG, Relation.RECEIVE_MSG}
+    with lab.tenant(off=off) as tenant:
+        found = flows(tenant.run(work, "datagrams-unconnected", "inet"))
+    assert sorted(len(ends) for ends in found.values()) == [2, 2]
+
+
+@pytest.mark.every_kernel
+@pytest.mark.usefixtures("hosts")
+def test_both_hosts_name_datagrams_alike(whole: Tenant, work: Path) -> None:
+    """Also where one of them listens on every address that it has."""
+    whole.prepare(work)
+    server = subprocess.Popen(inside("server", whole.words("datagrams-serve", "5353")), cwd=work)
+    try:
+        subprocess.run(
+            inside("client", whole.words("datagrams-call", SERVER, "5353")),
+            cwd=work,
+            check=True,
+            timeout=TIMEOUT_S,
+        )
+        assert server.wait(TIMEOUT_S) == 0
+    finally:
+        server.kill()
+        server.wait()
+    records = whole.take()
+    ((_, ends),) = flows(records).items()
+    peers = {peer.partition(":")[0]: socket for socket, peer in ends.items()}
+    assert set(peers) == {CLIENT, SERVER}
+    assert f"{SERVER}:5353" in addresses(records, peers[CLIENT])
+    assert any(each.startswith(f"{CLIENT}:") for each in addresses(records, peers[SERVER]))
