@@ -19,13 +19,23 @@
 #define HW_RULES_OPAQUE_SHIFT 8
 #define HW_RULES_ALL 0xff
 
+static __always_inline bool hw_has_rules(struct hw_context *context)
+{
+#ifdef HW_MODE_TRACEPOINT
+	/* An exec is seen when it is over, and the agent sets no rules. */
+	return false;
+#else
+	return context->flags & HW_SLOT_RULES;
+#endif
+}
+
 /* A member leaves a task out that is opaque to it, or that it does not track and is selective. */
 static __always_inline bool hw_left_out(struct hw_context *context, struct hw_task_state *self)
 {
 	struct hw_slot_config *config = context->config;
 	u32 left;
 
-	if (!(context->flags & HW_SLOT_RULES) || self->rules != config->rules)
+	if (!hw_has_rules(context) || self->rules != config->rules)
 		return false;
 	left = (config->selective & ~self->tracked) | self->opaque;
 	return (left & config->members) == config->members;
@@ -36,7 +46,7 @@ static __always_inline void hw_rules_inherit(struct hw_context *context, struct 
 {
 	struct hw_task_state *parent, *state;
 
-	if (!(context->flags & HW_SLOT_RULES))
+	if (!hw_has_rules(context))
 		return;
 	parent = tasks.task_storage_get(context->task, 0, 0);
 	if (!parent || parent->rules != context->config->rules)
@@ -54,7 +64,7 @@ static __always_inline void hw_rules_begin(struct hw_context *context)
 {
 	struct hw_task_state *self;
 
-	if (!(context->flags & HW_SLOT_RULES))
+	if (!hw_has_rules(context))
 		return;
 	self = hw_task_of(context->task, context->slot);
 	if (!self)
@@ -99,7 +109,7 @@ static __always_inline bool hw_rules_judge(struct hw_context *context, struct fi
 	struct hw_task_state *self;
 	struct hw_scratch *buffer;
 
-	if (!(context->flags & HW_SLOT_RULES))
+	if (!hw_has_rules(context))
 		return false;
 	context->flags &= ~HW_SLOT_RULES;
 	self = hw_task_of(context->task, context->slot);
@@ -123,7 +133,7 @@ static __always_inline bool hw_rules_judge(struct hw_context *context, struct fi
 /* The task is what it was about to become. */
 static __always_inline void hw_rules_become(struct hw_context *context, struct hw_task_state *self)
 {
-	if (!(context->flags & HW_SLOT_RULES))
+	if (!hw_has_rules(context))
 		return;
 	self->tracked = self->becoming_tracked;
 	self->opaque = self->becoming_opaque;

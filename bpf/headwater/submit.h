@@ -56,8 +56,6 @@ static __always_inline bool hw_rate_allows(struct hw_context *context)
 
 	if (!context->config->record_ns)
 		return true;
-	/* What is refused from here on is not refused for an earlier record's reason. */
-	context->flags &= ~HW_BEYOND_RATE;
 	/* In an order that keeps one value over a call: more would not fit kernel 6.1's stack. */
 	now = bpf_ktime_get_ns();
 	filled = rates.lookup(&context->slot);
