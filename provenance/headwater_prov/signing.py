@@ -222,12 +222,13 @@ def decode_base64url(text: str) -> bytes:
     """Undo :func:`encode_base64url`.
 
     Raises:
-        ValueError: if the text is not what that writes: every value has one spelling.
+        ValueError: if the text is not what that writes: every value has one spelling; also for
+            what is no text, such as a number in a file that should hold one.
     """
     try:
         data = a2b_base64(text.encode("ascii").translate(_FROM_URL) + b"=" * (-len(text) % 4))
-    except ValueError as error:
-        raise ValueError(f'"{text[:80]}" is not base64url') from error
+    except (AttributeError, ValueError) as error:
+        raise ValueError(f'"{str(text)[:80]}" is not base64url') from error
     if encode_base64url(data) != text:
         raise ValueError(f'"{text[:80]}" is not base64url without padding')
     return data

@@ -371,10 +371,13 @@ async def test_pages_show_health_and_what_became_of_every_record(
     pod = await make_pod(node, namespace, "web-1", app="web")
     async with node.agent():
         await node.told((reference("p", policy, namespace, tenant), policy))
-        await node.scope(node.make_pod(CONTAINERD, uid(pod)))
+        cgroup = node.make_pod(CONTAINERD, uid(pod))
+        # Whatever comes first, the pod, its cgroup or the policy: this is when all are there.
+        async with asyncio.timeout(20):
+            while node.kernel.policies.get(node.kernel.cgroups.get(cgroup, 0)) != policy.hash:
+                await asyncio.sleep(0.01)
         await asyncio.to_thread(node.kernel.work, 2_000)
-        slot = next(iter(node.kernel.cgroups.values()))
-        captured = node.kernel.captured(slot)
+        captured = node.kernel.captured(node.kernel.cgroups[cgroup])
         delivered = f'headwater_agent_delivered_records_total{{tenant="{tenant}"}} {captured}.0'
         async with asyncio.timeout(20):
             while delivered not in (text := (await asyncio.to_thread(page, port, "metrics"))[1]):

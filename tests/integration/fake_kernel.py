@@ -86,6 +86,8 @@ class FakeKernel:
         self.active: dict[int, bool] = {}
         self.cgroups: dict[int, int] = {}
         self.configured: list[tuple[int, int]] = []
+        self.policies: dict[int, str] = {}
+        """Hash of each slot's, as configured last."""
 
     @property
     def hooks(self) -> dict[str, str]:
@@ -109,6 +111,7 @@ class FakeKernel:
             self.simulated.set_epoch(slot, epoch)
         self.active[slot] = not policy.suspend
         self.configured.append((slot, epoch))
+        self.policies[slot] = policy.hash
 
     def suspend(self, slot: int) -> None:
         self.active[slot] = False

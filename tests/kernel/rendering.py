@@ -105,7 +105,8 @@ def rendered(
             numbers=SequenceRange(batch.first, batch.last),
             epoch=batch.headers.get("Hw-Epoch", ""),
         )
-    assert validator.finish() == []
+    problems = validator.finish()
+    assert not problems, "\n".join(map(str, problems[:20]))
     (balance,) = validator.balances().values()
     captured = sum(cpu.captured for cpu in lab.counters(tenant.slot))
     lost = Counter[Loss]()

@@ -144,6 +144,8 @@ def test_base64url_has_one_spelling(data: bytes) -> None:
     for other in (spelt + "=", spelt + " ", "!" + spelt):
         with pytest.raises(ValueError, match="base64url"):
             decode_base64url(other)
+    with pytest.raises(ValueError, match="base64url"):
+        decode_base64url(7)  # type: ignore[arg-type]  # what a file may hold
 
 
 def test_signature_header_comes_apart_again() -> None:
