@@ -39,10 +39,10 @@ from headwater_operator.accounts import (
     applied_claims,
     check_reservations,
     check_tenant_name,
+    claims,
     connected,
     ensure_stream,
     push_account,
-    stored_claims,
     system_user,
     unrestricted_user,
 )
@@ -390,9 +390,10 @@ class EmbeddedNats:
 async def _bring(system: Connection, *, account: str, token: Callable[[], str], what: str) -> None:
     """Push an account's token until the server works by it, or has the account not loaded."""
     for _ in range(_BRINGING_TRIES):
-        await push_account(system, account=account, token=token(), what=what)
-        stored = await stored_claims(system, account, what)
-        if all(one == stored for one in await applied_claims(system, account, servers=1)):
+        pushed = token()
+        await push_account(system, account=account, token=pushed, what=what)
+        wanted = claims.read(pushed)
+        if all(one == wanted for one in await applied_claims(system, account, servers=1)):
             return
         log.warning("%s: the server works by another token than it stores; pushed again", what)
         # Only a token that differs is news to the server, and tokens count seconds.

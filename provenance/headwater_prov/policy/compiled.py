@@ -183,7 +183,7 @@ def _processes_of_all(policies: Iterable[CompiledPolicy]) -> tuple[ProcessRules,
     rules = [policy.processes for policy in policies]
     if not all(rules):
         return ()  # one of them records every process
-    distinct = {one: None for member in rules for one in member}
+    distinct = {one for member in rules for one in member}
     if len(distinct) > PROCESS_RULES_MAX:
         return ()
     return tuple(sorted(distinct, key=_sorting))
